@@ -1,0 +1,1 @@
+"""What a model is worth: held-out loss and answers. Imports torch: worker side only."""

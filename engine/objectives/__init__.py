@@ -1,0 +1,1 @@
+"""What is minimised. Imports torch: worker side only."""

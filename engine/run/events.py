@@ -1,0 +1,127 @@
+"""The telemetry records of a run and their fold into one RunState, which every view of a run is drawn from.
+
+A record is one JSON object on one line of events.jsonl: {"v": 1, "seq": n, "at": unix seconds, "kind": ..., fields}.
+The kinds and their fields (bytes, seconds and tokens as plain numbers):
+
+attempt     number, resumed_from (step or null), worker_pid: a worker process starts, the first time or after a resume
+plan        planned_steps, rows_per_step, sequence_length, train_rows, held_out_rows, rejected_rows, train_tokens,
+            target_tokens, cut_rows, packing_efficiency, total_parameters, trainable_parameters, device, dtype,
+            attention, reasons [text], predicted {component: bytes}, predicted_peak_bytes
+phase       phase (preparing | loading | evaluating | training | saving), detail, done, total (0 when not countable)
+step        step, epoch, loss, learning_rate, gradient_norm, target_tokens, tokens, seconds, memory_bytes; and, added by
+            the supervisor, tokens_seen, training_seconds: the run's totals, work repeated after a resume included
+evaluation  when (before | during | after), step, held_out_loss, exact_match (share or null), answers
+sample      index, prompt, expected, base, tuned: one held-out row answered by both models
+checkpoint  step, bytes, seconds, best (bool), held_out_loss or null
+device      cpu_share, memory_used_bytes, memory_total_bytes, worker_bytes, disk_free_bytes,
+            gpus [{index, name, used_bytes, total_bytes, celsius, watts, share}]
+memory      measured {component: bytes}, peak_bytes: what the process really took on the training device
+note        text: something a person should know (rows set aside, a setting that was replaced, a save that failed)
+control     command, by (pid): a person asked the live run for something
+output      name (adapter | model), path relative to the run folder
+problem     where, what, fix
+end         outcome (finished | stopped | failed), why, step
+
+Unknown kinds and fields are kept on disk and passed over here, so that an older finetui reads a newer run.
+A loss that is not a number is written as null, since JSON has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+FORMAT_VERSION = 1
+
+Event = dict[str, Any]
+Outcome = Literal["finished", "stopped", "failed"]
+Phase = Literal["preparing", "loading", "evaluating", "training", "saving"]
+
+# A chart 200 columns wide with two points a cell needs 400; ten times that leaves room to zoom without
+# a week-long run growing the state.
+SERIES_LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class StepPoint:
+    """One optimizer step as the monitor draws it; `loss` and `gradient_norm` are None when not a number."""
+
+    step: int
+    loss: float | None
+    learning_rate: float
+    gradient_norm: float | None
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    when: Literal["before", "during", "after"]
+    step: int
+    held_out_loss: float | None
+    exact_match: float | None
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    index: int
+    prompt: str
+    expected: str
+    base: str
+    tuned: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """All that is known of a run at one moment: a fold over its events. Times are unix seconds."""
+
+    seq: int = 0
+    started_at: float | None = None
+    last_event_at: float | None = None
+    attempts: int = 0
+    resumed_from: int | None = None
+    worker_pid: int | None = None
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    phase: Phase = "preparing"
+    phase_detail: str = ""
+    phase_done: int = 0
+    phase_total: int = 0
+    step: int = 0
+    epoch: float = 0.0
+    steps: tuple[StepPoint, ...] = ()
+    tokens_seen: int = 0
+    training_seconds: float = 0.0
+    recent_tokens_per_second: float | None = None
+    recent_seconds_per_step: float | None = None
+    memory_bytes: int | None = None
+    measured_memory: Mapping[str, int] = field(default_factory=dict)
+    measured_peak_bytes: int | None = None
+    evaluations: tuple[Evaluation, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    checkpoint_step: int | None = None
+    best_step: int | None = None
+    device: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    problem: Mapping[str, str] | None = None
+    stop_requested: bool = False
+    outcome: Outcome | None = None
+    why: str = ""
+    damaged: int = 0
+    """Lines of the journal that are no event, or one with a field missing or of the wrong type."""
+
+    @property
+    def planned_steps(self) -> int | None:
+        return self.plan.get("planned_steps")
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Training time left at the pace of the last steps, in seconds; None until a step was timed or once ended."""
+        if self.outcome or self.recent_seconds_per_step is None or self.planned_steps is None:
+            return None
+        return max(0, self.planned_steps - self.step) * self.recent_seconds_per_step
+
+    def evaluation(self, when: Literal["before", "after"]) -> Evaluation | None:
+        """The measurement taken before, or after, training, if it was."""
+        return next((each for each in reversed(self.evaluations) if each.when == when), None)

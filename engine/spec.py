@@ -1,0 +1,238 @@
+"""RunSpec: what a run is asked to do, as written in a run's spec.toml and typed by a person.
+
+Every value is concrete, so that a spec read a year later says what was done; only dtype and attention may stay
+"auto", which the worker resolves from the device it really finds and journals with the reason.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from profiles.problem import Problem, printable
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown keys refused, strict about types (a rate written "1e-4" is an error)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class ModelSection(Section):
+    path: Path
+    """The base model's directory: config.json, tokenizer, safetensors weights."""
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Precision of the matrix work. auto: bf16 where the device computes it natively, else fp16 (GPU) or fp32 (CPU)."""
+    attention: Literal["auto", "varlen", "sdpa", "eager"] = "auto"
+    """auto: varlen flash attention where the GPU has it, else one fused attention call per document."""
+
+
+class DataSection(Section):
+    train: Annotated[tuple[Path, ...], Field(min_length=1)]
+    """JSONL files to learn from: chat messages, prompt and completion, or plain text."""
+    held_out: Path | None = None
+    """JSONL file that is never trained on. Without one, `held_out_share` of the training rows is set aside."""
+    held_out_share: Share = 0.05
+    """Share of the training rows set aside when no held-out file is given; 0 sets none aside."""
+    sequence_length: Annotated[int, Field(ge=8)] = 1024
+    """Longest row, in tokens; longer conversations are cut at the end and counted."""
+    train_on: Literal["answers", "last_answer", "everything"] = "answers"
+    """Which tokens carry loss."""
+    packing: bool = True
+    """Put several conversations into one row of `sequence_length` tokens, isolated from each other."""
+    max_rejected_share: Share = 0.01
+    """The run stops before training when a larger share of rows cannot be used."""
+
+
+class MethodSection(Section):
+    kind: Literal["lora", "qlora", "full"] = "lora"
+    """lora: small matrices beside frozen weights; qlora: the same over 4-bit weights; full: every weight."""
+    rank: Count = 16
+    """Inner width of the LoRA matrices."""
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """LoRA's update is scaled by alpha / rank."""
+    dropout: Share = 0.0
+    """Dropout in front of the LoRA matrices."""
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Names of the linear layers that get LoRA matrices; all-linear is every one but the output head."""
+
+
+class OptimizerSection(Section):
+    kind: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"
+    """adamw is torch's fused kernel; the others are bitsandbytes'."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
+    """The highest rate of the schedule."""
+    beta1: Share = 0.9
+    beta2: Share = 0.999
+    epsilon: Annotated[float, Field(gt=0, le=1e-2)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Decoupled weight decay, on matrices only: norms and biases have none."""
+    max_gradient_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Gradients are scaled down to this norm; 0 switches clipping off."""
+
+
+class ScheduleSection(Section):
+    kind: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_share: Share = 0.03
+    """Share of all steps over which the rate rises from zero."""
+    minimum_share: Share = 0.0
+    """Where cosine and linear end, as a share of the learning rate."""
+
+
+class TrainSection(Section):
+    epochs: Annotated[float, Field(gt=0, le=10_000)] = 1.0
+    """Passes over the training rows; ignored when max_steps is given."""
+    max_steps: Count | None = None
+    """Optimizer steps to take, whatever the epochs."""
+    micro_batch: Count = 1
+    """Rows that go through the model at once."""
+    gradient_accumulation: Count = 1
+    """Micro-batches per optimizer step; the loss is normalised by the step's true number of target tokens."""
+    gradient_checkpointing: Annotated[int, Field(ge=0)] = 0
+    """Recompute activations in the backward: 0 never, 1 in every layer, k in every k-th layer."""
+    loss_chunk: Annotated[int, Field(ge=16)] = 1024
+    """Target tokens whose logits exist at once."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class EvaluationSection(Section):
+    every_steps: Annotated[int, Field(ge=0)] = 50
+    """Held-out loss every so many steps; 0 measures it only before and after."""
+    answers: Annotated[int, Field(ge=0)] = 50
+    """Held-out rows answered by the base and by the tuned model, for exact match and side by side; 0 for none."""
+    max_new_tokens: Count = 256
+    """Longest generated answer, in tokens."""
+
+
+class CheckpointSection(Section):
+    every_steps: Annotated[int, Field(ge=0)] = 100
+    """Save every so many steps; 0 saves only at the end and when stopped."""
+    keep: Annotated[int, Field(ge=1)] = 2
+    """Newest checkpoints kept, beside the best one."""
+
+
+class RunSpec(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    """Letters, digits, dots, dashes and underscores; part of the run folder's name."""
+    model: ModelSection
+    data: DataSection
+    method: MethodSection = MethodSection()
+    optimizer: OptimizerSection = OptimizerSection()
+    schedule: ScheduleSection = ScheduleSection()
+    train: TrainSection = TrainSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+
+    @model_validator(mode="after")
+    def _held_out_is_not_trained_on(self) -> RunSpec:
+        if self.data.held_out is not None and self.data.held_out in self.data.train:
+            raise ValueError("data.held_out is also in data.train, so the held-out loss would measure memory")
+        return self
+
+    @property
+    def rows_per_step(self) -> int:
+        """Packed rows (or conversations, unpacked) that one optimizer step learns from."""
+        return self.train.micro_batch * self.train.gradient_accumulation
+
+    def to_toml(self) -> str:
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def parse_spec(values: dict[str, Any], where: str) -> RunSpec:
+    """`values` (as read from TOML or JSON) as a RunSpec. Raises Problem naming `where` and the field."""
+    try:
+        # Through JSON, since pydantic's strict mode takes a list for a tuple and text for a path only there.
+        return RunSpec.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "spec"
+        raise Problem(f"{where}, field {printable(field)}", _found(first), _fix(first)) from None
+
+
+def load_spec(path: Path) -> RunSpec:
+    """The spec in a TOML file; relative paths in it are taken from the file's folder. Raises Problem."""
+    return parse_spec(resolve_paths(read_toml(path), path.parent), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's tables. Raises Problem naming the file and, for a syntax error, the line."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Problem(str(path), "there is no such file", "Check the path.") from None
+    except UnicodeDecodeError as error:
+        raise Problem(str(path), f"byte {error.start} is not UTF-8", "Save the file as UTF-8.") from None
+    except OSError as error:
+        raise Problem(str(path), f"cannot be read: {error.strerror}", "Check the path and its permissions.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise Problem(str(path), f"is not valid TOML: {error}", "Correct the file at that place.") from None
+
+
+def resolve_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
+    """`values` with the paths in [model] and [data] made absolute against `base`."""
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, str | Path):
+            return str((base / Path(value).expanduser()).absolute())
+        return [absolute(item) for item in value] if isinstance(value, list | tuple) else value
+
+    resolved = dict(values)
+    for section, keys in (("model", ("path",)), ("data", ("train", "held_out"))):
+        if isinstance(table := resolved.get(section), dict):
+            resolved[section] = {key: absolute(value) if key in keys else value for key, value in table.items()}
+    return resolved
+
+
+def set_value(values: dict[str, Any], assignment: str) -> None:
+    """Apply a `section.key=value` from the command line to `values` in place. Raises Problem."""
+    key, equals, text = assignment.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise Problem(f"--set {printable(assignment)}", "is not KEY=VALUE", "Write it as train.epochs=3, for example.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word such as `lora` or a path
+    table = values
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise Problem(f"--set {printable(key)}", f"{part} is not a section", f"See the fields of {parts[0]}.")
+    table[parts[-1]] = value
+
+
+def _found(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "is not a setting of finetui"
+    if error["type"] == "missing":
+        return "is missing"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    value = error["input"]
+    return message if isinstance(value, dict) else f"is {printable(repr(value))}; {message[0].lower()}{message[1:]}"
+
+
+def _fix(error: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    if error["type"] == "extra_forbidden":
+        names = _field_names(location[:-1])
+        close = difflib.get_close_matches(location[-1], names, n=1)
+        return f"Did you mean {close[0]}?" if close else f"Settings here: {', '.join(names)}."
+    if error["type"] == "missing":
+        return f"Add {'.'.join(location)}."
+    return "Correct the value."
+
+
+def _field_names(location: list[str]) -> list[str]:
+    section: type[BaseModel] = RunSpec
+    for part in location:
+        section = section.model_fields[part].annotation  # type: ignore[assignment]
+    return list(section.model_fields)

@@ -1,0 +1,1 @@
+"""The training process: its loop, its batches, its checkpoints. Imports torch: worker side only."""

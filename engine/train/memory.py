@@ -1,0 +1,104 @@
+"""What training really takes on its device: the process as a whole, and the tensors by component."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_PAGE_BYTES = resource.getpagesize()
+
+
+class MemoryMeter:
+    """Bytes the training process holds on `device`: resident memory on a CPU, what torch reserved on a GPU.
+
+    Made before the model is loaded, so that what the process takes without it is known as `context`.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.context_bytes = self._context_bytes()
+
+    def now_bytes(self) -> int:
+        """Bytes held now."""
+        if self.device.type == "cuda":
+            return torch.cuda.memory_reserved(self.device) + self.context_bytes
+        return _resident_bytes()
+
+    def peak_bytes(self) -> int:
+        """Most bytes held so far."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_reserved(self.device) + self.context_bytes
+        # Linux gives kibibytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def components(
+        self,
+        model: torch.nn.Module,
+        parameters: Iterable[torch.nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+    ) -> dict[str, int]:
+        """The peak by component in bytes. Tensors that last are counted exactly; the rest of the peak is activations."""
+        learning = {id(parameter) for parameter in parameters}
+        frozen = [parameter for parameter in model.parameters() if id(parameter) not in learning]
+        trained = [parameter for parameter in model.parameters() if id(parameter) in learning]
+        weights, adapters = (frozen, trained) if frozen else (trained, [])
+        measured = {
+            "weights": sum(map(_parameter_bytes, weights)),
+            "adapters": sum(map(_parameter_bytes, adapters)),
+            "gradients": sum(map(_parameter_bytes, trained)),
+            "optimizer": sum(map(_state_bytes, optimizer.state.values())),
+        }
+        rest = self.peak_bytes() - self.context_bytes - sum(measured.values())
+        return {**measured, "activations": max(0, rest), "loss": 0, "context": self.context_bytes}
+
+    def _context_bytes(self) -> int:
+        if self.device.type == "cpu":
+            return _resident_bytes()
+        torch.zeros(1, device=self.device)
+        free, total = torch.cuda.mem_get_info(self.device)
+        # Of what is taken on the device, the part that is not torch's tensors: our context, if nobody else is there.
+        return _own_device_bytes(self.device) or max(0, total - free - torch.cuda.memory_reserved(self.device))
+
+
+def _own_device_bytes(device: torch.device) -> int | None:
+    """What the driver says this process holds on the device, less torch's own pool; None where it does not say."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        mine = [
+            process.usedGpuMemory
+            for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+            if process.pid == _pid() and process.usedGpuMemory is not None
+        ]
+    except pynvml.NVMLError:
+        return None
+    return max(0, mine[0] - torch.cuda.memory_reserved(device)) if mine else None
+
+
+def _pid() -> int:
+    # The driver counts in the outermost pid namespace, which is this one unless the process is in a container.
+    return int(Path("/proc/self").resolve().name)
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
+
+
+def _parameter_bytes(parameter: torch.nn.Parameter) -> int:
+    state: Any = getattr(parameter, "quant_state", None)
+    constants = 0
+    if state is not None:
+        nested = state.state2
+        constants = state.absmax.nbytes + (nested.absmax.nbytes if nested is not None else 0)
+    return parameter.nbytes + constants
+
+
+def _state_bytes(state: dict[str, Any]) -> int:
+    return sum(value.nbytes for value in state.values() if isinstance(value, torch.Tensor))

@@ -1,0 +1,58 @@
+"""A step's numbers on their way from the device to the journal, without making the device wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Report = Callable[[dict[str, Any], float, float, float], None]
+"""Told (fields, loss, gradient norm, seconds) of one step."""
+
+
+class StepMetrics:
+    """Holds the last step's loss and gradient norm until the next step was queued, then reports them.
+
+    On a GPU the copy to the host is asynchronous and is read one step later; on a CPU a step is reported at once.
+    """
+
+    def __init__(self, device: torch.device, report: Report):
+        self._report = report
+        self._waits = device.type == "cuda"
+        self._pending: tuple[dict[str, Any], torch.Tensor, float] | None = None
+        self._copied: torch.cuda.Event | None = None
+        self._started_at = time.monotonic()
+
+    def start(self) -> None:
+        """Begin timing a step here: what came before (a measurement, a save) is not training time."""
+        self._started_at = time.monotonic()
+
+    def record(self, fields: dict[str, Any], loss: torch.Tensor, norm: torch.Tensor) -> None:
+        """Take the numbers of a step just queued; `loss` and `norm` are scalars on the device."""
+        now = time.monotonic()
+        seconds, self._started_at = now - self._started_at, now
+        values = torch.stack((loss.float(), norm.float()))
+        if not self._waits:
+            self._report(fields, float(values[0]), float(values[1]), seconds)
+            return
+        on_host = torch.empty(2, pin_memory=True).copy_(values, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record()
+        previous, previous_copied = self._pending, self._copied
+        self._pending, self._copied = (fields, on_host, seconds), copied
+        self._send(previous, previous_copied)
+
+    def flush(self) -> None:
+        """Report what is held back, waiting for the device."""
+        pending, copied = self._pending, self._copied
+        self._pending = self._copied = None
+        self._send(pending, copied)
+
+    def _send(self, pending: tuple[dict[str, Any], torch.Tensor, float] | None, copied: Any) -> None:
+        if pending is None:
+            return
+        copied.synchronize()
+        fields, values, seconds = pending
+        self._report(fields, float(values[0]), float(values[1]), seconds)

@@ -1,0 +1,175 @@
+"""Everything a run needs before its first step, built in order: data, model, what learns, optimizer, the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from transformers import AutoConfig
+
+from engine.data.dataset import Dataset, load_dataset
+from engine.evaluate.answers import find_stop_tokens
+from engine.methods.loading import load_base, load_tokenizer
+from engine.methods.trainable import checkpoint_layers, count_parameters, make_trainable, trainable_parameters
+from engine.spec import RunSpec
+from engine.train.batches import MicroBatch, StepPlan, evaluation_batches
+from engine.train.device import Precision, choose_device, choose_precision
+from engine.train.forward import Forward
+from engine.train.memory import MemoryMeter
+from engine.train.optimizer import make_optimizer
+from profiles.problem import Problem
+
+PhaseReport = Callable[[str, str, int, int], None]
+"""Told (phase, detail, done, total) while the parts are built; total is 0 where nothing is counted."""
+
+
+@dataclass
+class Setup:
+    """A run ready for its first step."""
+
+    spec: RunSpec
+    accelerator: Accelerator
+    precision: Precision
+    reasons: list[str]
+    memory: MemoryMeter
+    tokenizer: Any
+    dataset: Dataset
+    plan: StepPlan
+    total_steps: int
+    held_out_batches: list[MicroBatch]
+    model: Any
+    forward: Forward
+    parameters: dict[str, torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    stepper: Any
+    """The optimizer as accelerate wraps it: it applies fp16's loss scale and skips a step that overflowed."""
+    stop_tokens: list[int]
+    published_dtype: torch.dtype
+    """The precision the base model's files are in, which a tuned model is handed over in."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    def plan_facts(self) -> dict[str, Any]:
+        """The fields of the `plan` event that training itself knows."""
+        return {
+            "planned_steps": self.total_steps,
+            "rows_per_step": self.spec.rows_per_step,
+            "sequence_length": self.spec.data.sequence_length,
+            "train_rows": len(self.dataset.train),
+            "held_out_rows": len(self.dataset.held_out),
+            "rejected_rows": len(self.dataset.rejects),
+            "cut_rows": self.dataset.cut_rows,
+            "train_tokens": self.dataset.train_tokens,
+            "target_tokens": self.dataset.target_tokens,
+            "packing_efficiency": self.plan.packing_efficiency,
+            "total_parameters": count_parameters(self.model),
+            "trainable_parameters": sum(parameter.numel() for parameter in self.parameters.values()),
+            "device": self.device.type,
+            "dtype": str(self.precision.compute).removeprefix("torch."),
+            "attention": self.forward.attention,
+            "reasons": self.reasons,
+        }
+
+
+def build(spec: RunSpec, report: PhaseReport) -> Setup:
+    """Everything for `spec`. Raises Problem for a fault in the data, the model or the settings."""
+    device = choose_device()
+    precision = choose_precision(spec.model.dtype, spec.method.kind, device)
+    if precision.compute is torch.float16:
+        torch.set_float32_matmul_precision("highest")  # fp16 cards have no TF32
+    accelerator = Accelerator(mixed_precision=precision.mixed_precision, cpu=device.kind == "cpu")
+    torch.manual_seed(spec.train.seed)
+
+    report("preparing", "reading the data", 0, 0)
+    tokenizer = load_tokenizer(spec.model.path)
+    dataset = load_dataset(
+        spec.data,
+        tokenizer,
+        spec.train.seed,
+        lambda done, total: report("preparing", "tokenising", done, total),
+    )
+    plan = StepPlan(
+        dataset.train,
+        sequence_length=spec.data.sequence_length,
+        packing=spec.data.packing,
+        micro_batch=spec.train.micro_batch,
+        gradient_accumulation=spec.train.gradient_accumulation,
+        seed=spec.train.seed,
+    )
+    memory = MemoryMeter(accelerator.device)
+
+    report("loading", "loading the base model", 0, 0)
+    model = load_base(
+        spec.model.path,
+        dtype=precision.weights,
+        device=str(accelerator.device),
+        quantise=spec.method.kind == "qlora",
+    )
+    _check_lengths(spec, model, tokenizer)
+    stop_tokens = find_stop_tokens(model, tokenizer, dataset.train)
+    model = make_trainable(model, spec.method)
+    forward = Forward(
+        model, attention=spec.model.attention, compute=precision.compute, loss_chunk=spec.train.loss_chunk
+    )
+    with accelerator.autocast():
+        forward.settle_layout(dataset.train)
+    checkpointed = checkpoint_layers(model, spec.train.gradient_checkpointing)
+    if spec.train.gradient_checkpointing and not checkpointed:
+        raise Problem(
+            "train.gradient_checkpointing",
+            "this model's layers cannot recompute their activations",
+            "Set it to 0.",
+        )
+    parameters = trainable_parameters(model)
+    optimizer = make_optimizer(parameters, spec.optimizer)
+    return Setup(
+        spec=spec,
+        accelerator=accelerator,
+        precision=precision,
+        reasons=[precision.reason, forward.reason],
+        memory=memory,
+        tokenizer=tokenizer,
+        dataset=dataset,
+        plan=plan,
+        total_steps=plan.total_steps(spec.train.epochs, spec.train.max_steps),
+        held_out_batches=evaluation_batches(
+            dataset.held_out, spec.train.micro_batch * spec.data.sequence_length, padded=forward.padded
+        ),
+        model=model,
+        forward=forward,
+        parameters=parameters,
+        optimizer=optimizer,
+        stepper=accelerator.prepare(optimizer),
+        stop_tokens=stop_tokens,
+        published_dtype=_published_dtype(spec),
+    )
+
+
+def _published_dtype(spec: RunSpec) -> torch.dtype:
+    config = AutoConfig.from_pretrained(spec.model.path, local_files_only=True)
+    dtype = getattr(config, "dtype", None)
+    return dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), torch.float32)
+
+
+def _check_lengths(spec: RunSpec, model: Any, tokenizer: Any) -> None:
+    """Refuse rows longer than the model's context and tokens that its embedding does not have."""
+    config = model.config.get_text_config()
+    context = getattr(config, "max_position_embeddings", None)
+    if context and spec.data.sequence_length > context:
+        raise Problem(
+            "data.sequence_length",
+            f"is {spec.data.sequence_length:,}, but the model's context is {context:,} tokens",
+            f"Set it to {context} or less.",
+        )
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise Problem(
+            f"{spec.model.path}, tokenizer",
+            f"has {len(tokenizer):,} tokens, the model's embedding has {rows:,} rows",
+            "Use the tokenizer that belongs to this model.",
+        )

@@ -1,0 +1,128 @@
+"""Checkpoints: complete or absent, damage is noticed, the best one stays."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.train.checkpoint import (
+    Progress,
+    damage,
+    list_checkpoints,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from profiles.problem import Problem
+
+
+def _trained(steps: int = 2) -> tuple[dict[str, torch.nn.Parameter], torch.optim.Optimizer]:
+    torch.manual_seed(steps)
+    parameters = {"a": torch.nn.Parameter(torch.randn(8, 4)), "b": torch.nn.Parameter(torch.randn(4))}
+    optimizer = torch.optim.AdamW(parameters.values(), fused=True)
+    for _ in range(steps):
+        sum((parameter**2).sum() for parameter in parameters.values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return parameters, optimizer
+
+
+def _save(root: Path, step: int, best: int | None = None, keep: int = 2) -> Path:
+    parameters, optimizer = _trained(step)
+    return save_checkpoint(root, Progress(step, 10 * step, None, best), parameters, optimizer, keep=keep).path
+
+
+def test_what_was_saved_comes_back(tmp_path: Path):
+    path = _save(tmp_path, 3)
+    saved, saved_optimizer = _trained(3)
+    parameters, optimizer = _trained(1)
+    progress = load_checkpoint(path, parameters, optimizer)
+    assert progress == Progress(3, 30, None, None)
+    for name, parameter in parameters.items():
+        assert torch.equal(parameter, saved[name])
+        for key, value in saved_optimizer.state[saved[name]].items():
+            assert torch.equal(optimizer.state[parameter][key], value)
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path: Path):
+    for step in range(1, 7):
+        _save(tmp_path, step, best=2 if step > 1 else None)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000002", "step-000005", "step-000006"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_flipped_byte_and_any_cut_is_noticed_and_the_one_before_is_used(tmp_path_factory, data):
+    root = tmp_path_factory.mktemp("checkpoints")
+    older, newer = _save(root, 1), _save(root, 2)
+    file = data.draw(st.sampled_from(sorted(newer.iterdir())))
+    content = bytearray(file.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content[place] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del content[place:]
+    file.write_bytes(content)
+    if damage(newer) is None:
+        # A flipped byte in the manifest's white space or in a key that is not read changes nothing.
+        assert file.name == "manifest.json"
+        return
+    found, skipped = newest_checkpoint(root)
+    assert found == older
+    assert len(skipped) == 1
+    assert "step-000002" in skipped[0]
+    assert newer.is_dir()
+
+
+def test_a_missing_file_is_noticed(tmp_path: Path):
+    older, newer = _save(tmp_path, 1), _save(tmp_path, 2)
+    (newer / "optimizer.safetensors").unlink()
+    assert newest_checkpoint(tmp_path)[0] == older
+
+
+def test_a_checkpoint_of_other_settings_is_refused_by_tensor_name(tmp_path: Path):
+    path = _save(tmp_path, 1)
+    parameters, optimizer = _trained(1)
+    parameters["c"] = parameters.pop("b")
+    with pytest.raises(Problem, match="tensor b"):
+        load_checkpoint(path, parameters, optimizer)
+
+
+# The limit on a file's size stands in for a full disk: each write past it fails, at a place that depends on it.
+_SAVE_UNDER_A_LIMIT = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from engine.train.checkpoint import Progress, save_checkpoint
+from profiles.problem import Problem
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+parameters = {"a": torch.nn.Parameter(torch.randn(64, 64))}
+optimizer = torch.optim.AdamW(parameters.values(), fused=True)
+(parameters["a"] ** 2).sum().backward()
+optimizer.step()
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    save_checkpoint(Path(sys.argv[1]), Progress(9, 1, None, None), parameters, optimizer, keep=2)
+except Problem as problem:
+    print("PROBLEM", problem.what)
+"""
+
+
+@pytest.mark.parametrize("limit_bytes", [0, 100, 10_000, 20_000])
+def test_a_full_disk_leaves_the_older_checkpoint_and_no_half_one(tmp_path: Path, limit_bytes: int):
+    older = _save(tmp_path, 1)
+    result = subprocess.run(
+        [sys.executable, "-c", _SAVE_UNDER_A_LIMIT, str(tmp_path), str(limit_bytes)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "PROBLEM the checkpoint of step 9 was not saved" in result.stdout, result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [older.name]
+    assert damage(older) is None
