@@ -1,0 +1,75 @@
+"""A look at a file: counts that add up, in a light process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from engine.data.preview import preview
+from engine.data.shapes import Conversation
+
+
+def write(path, rows):
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def chat(question, answer):
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def test_a_whole_file_is_counted_measured_and_shown(tmp_path):
+    rows = [chat("q" * size, "a") for size in range(1, 101)]
+    rows += ["{", "", {"reply": 1}, {"text": "t" * 9, "id": 4}, rows[0]]
+    found = preview(write(tmp_path / "rows.jsonl", rows))
+    assert (found.rows, found.usable_rows, found.reject_count, found.complete) == (104, 102, 2, True)
+    assert found.bytes == found.read_bytes == (tmp_path / "rows.jsonl").stat().st_size
+    assert (found.shape, dict(found.shapes)) == ("messages", {"messages": 101, "text": 1})
+    assert [row.line for row in found.rejected] == [101, 103]
+    assert [sample.line for sample in found.samples] == [1, 2, 3, 4, 5]
+    assert isinstance(found.samples[0].content, Conversation)
+    lengths = found.characters
+    assert (lengths.median, lengths.p90, lengths.p99, lengths.maximum) == (50, 91, 100, 101)
+    assert lengths.mean == (sum(range(2, 102)) + 9 + 2) / 102
+    assert set(found.notes) == {
+        "blank lines passed over: 1",
+        "rows of different shapes: messages 101; text 1",
+        "rows that are exact copies of another: 1",
+        "fields that change nothing: id",
+    }
+    assert json.loads(json.dumps(found.as_dict()))["rejected"][1]["reason"].startswith("has no fields")
+
+
+def test_what_is_allowed_but_seldom_meant_is_counted(tmp_path):
+    user, answer = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
+    system = {"role": "system", "content": "S"}
+    rows = [{"messages": turns} for turns in ([user, user, answer], [user, system, answer], [user, answer, user])]
+    path = write(tmp_path / "rows.jsonl", ["\ufeff" + json.dumps(rows[0]), *rows[1:], {"text": "x" * 2**21}])
+    assert set(preview(path).notes) == {
+        "the file begins with a UTF-8 byte-order mark, which is passed over",
+        "two turns in a row by the same side: 1 rows",
+        "a system message that is not the first: 1 rows",
+        "nothing is learnt from what follows the last answer: 1 rows",
+        "line 4 has 2,097,152 characters and will be cut or split",
+        "rows of different shapes: messages 3; text 1",
+    }
+
+
+def test_a_large_file_is_looked_at_in_part(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [chat("q" * 100, "a")] * 1000)
+    found = preview(path, limit_bytes=path.stat().st_size // 10)
+    assert (found.rows, found.complete, found.estimated_rows) == (100, False, 1000)
+
+
+def test_it_tells_what_a_run_would_stop_with(tmp_path):
+    found = preview(write(tmp_path / "rows.jsonl", [chat("q", "a")] * 98 + ["{"] * 2))
+    assert found.refusal(0.02) is None
+    problem = found.refusal(0.01)
+    assert problem is not None and "2 of 100 rows (2.0%) cannot be used" in problem.what
+
+
+def test_it_imports_none_of_the_heavy_libraries():
+    code = "import sys, engine.data.preview; print({'torch', 'transformers', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
