@@ -64,6 +64,7 @@ def load_base(
             str(path), f"cannot be loaded: {_short(error)}", "Run `finetui inspect` on the folder."
         ) from error
     _refuse_incomplete(path, report)
+    _refuse_non_finite(path, model)
     model.generation_config.pad_token_id = model.generation_config.pad_token_id or model.config.pad_token_id
     return model
 
@@ -88,6 +89,16 @@ def _refuse_incomplete(path: Path, report: dict[str, Any]) -> None:
         count = len(missing) + len(mismatched)
         others = f" (and {count - 1} more)" if count > 1 else ""
         raise Problem(f"{path}, tensor {printable(name)}", f"{found}{others}", "Copy the model's files again.")
+
+
+def _refuse_non_finite(path: Path, model: transformers.PreTrainedModel) -> None:
+    for name, tensor in model.named_parameters():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise Problem(
+                f"{path}, tensor {printable(name)}",
+                "holds values that are not finite numbers, so every loss would be one",
+                "Copy the model's files again.",
+            )
 
 
 def _short(error: Exception) -> str:

@@ -72,7 +72,7 @@ class Recipe:
             self._restore()
             if self.progress.step == 0:
                 self._measure("before")
-            self._learn()
+            self.learn()
             if self.progress.step:
                 self._save_if_new()
                 self._hand_over()
@@ -84,7 +84,7 @@ class Recipe:
             return Ending("stopped", f"stopped on request after step {self.progress.step}", self.progress.step)
         return Ending("finished", f"all {self.setup.total_steps} steps were taken", self.progress.step)
 
-    def _learn(self) -> None:
+    def learn(self) -> None:
         """The optimizer steps from where training stands to the end of the plan."""
         setup, spec, every = self.setup, self.spec, self.spec.evaluation.every_steps
         self._phase("training", "")
