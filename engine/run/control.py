@@ -1,0 +1,177 @@
+"""Asking a live run for something: a Unix socket in the run's folder, one JSON object each way per connection.
+
+The socket is reached through a descriptor of the folder, since a socket's path may have only 107 bytes. Only the
+run's own user (and root) is heard.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from engine.run.directory import RunDirectory
+from engine.run.records import from_line, to_line
+from profiles.problem import Problem, printable
+
+COMMANDS = ("stop", "save", "evaluate", "sample", "status", "kill")
+
+_MESSAGE_BYTES = 1 << 12
+_PATIENCE_SECONDS = 5.0
+_MOST_CONNECTIONS = 32
+
+
+def ask(run: RunDirectory, command: str) -> dict[str, Any]:
+    """Send one of COMMANDS to a live run and return its answer. Raises Problem when nobody listens or it refuses.
+
+    stop: finish the step, save, end. save, evaluate, sample: do that after the step. status: only tell (pid,
+    worker_pid, step, phase, stop_requested). kill: end the worker at once, losing what was not saved.
+    """
+    where = f"run {run.name}"
+    try:
+        with (
+            _folder_descriptor(run) as folder,
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
+        ):
+            connection.settimeout(_PATIENCE_SECONDS)
+            _connect(connection, f"{folder}/{run.socket_path.name}")
+            connection.sendall(to_line({"command": command}))
+            with connection.makefile("rb") as reader:
+                answer = from_line(reader.readline(1 << 20))
+    except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, BrokenPipeError):
+        raise Problem(where, "no engine listens there", "`finetui runs` shows which runs are live.") from None
+    except TimeoutError:
+        raise Problem(where, f"its engine did not answer within {_PATIENCE_SECONDS:.0f} s", "Try again.") from None
+    except OSError as error:
+        raise Problem(where, f"its engine cannot be reached: {error.strerror}", "Check who owns the run.") from None
+    if answer is None:
+        raise Problem(where, "its engine gave no answer", "Try again.")
+    if "error" in answer:
+        raise Problem(where, printable(answer["error"], 200), "See `finetui --help`.")
+    return answer
+
+
+@dataclass(slots=True)
+class _Connection:
+    socket: socket.socket
+    pid: int
+    allowed: bool
+    since: float
+    received: bytes = b""
+
+
+class ControlServer:
+    """The listening end, in the supervisor. It never waits: `fileno` becomes readable when `serve` has work to do."""
+
+    def __init__(self, run: RunDirectory):
+        """Begin to listen; the run's lock must be held. Raises OSError on a disk that has no sockets."""
+        run.socket_path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        with _folder_descriptor(run) as folder:
+            self._listener.bind(f"{folder}/{run.socket_path.name}")
+        self._listener.listen(_MOST_CONNECTIONS)
+        self._poll = select.epoll()
+        self._poll.register(self._listener, select.EPOLLIN)
+        self._connections: dict[int, _Connection] = {}
+
+    def fileno(self) -> int:
+        """An epoll descriptor that is readable while `serve` has something to do."""
+        return self._poll.fileno()
+
+    def serve(self, answer: Callable[[str, int], dict[str, Any]]) -> None:
+        """Take in what is there and reply with `answer(command, asking pid)`, called for COMMANDS only."""
+        for descriptor, _ in self._poll.poll(0):
+            if descriptor == self._listener.fileno():
+                self._accept()
+            elif connection := self._connections.get(descriptor):
+                self._receive(connection, answer)
+        for connection in list(self._connections.values()):
+            if time.monotonic() - connection.since > _PATIENCE_SECONDS:
+                self._reply(connection, {"error": "nothing was asked in time"})
+
+    def close(self) -> None:
+        for connection in list(self._connections.values()):
+            self._drop(connection)
+        self._poll.close()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self._listener.accept()
+        except BlockingIOError:
+            return  # whoever called has gone again
+        accepted.setblocking(False)
+        credentials = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid, user, _ = struct.unpack("3i", credentials)
+        allowed = user in (0, os.getuid())
+        connection = _Connection(accepted, pid, allowed, time.monotonic())
+        self._connections[accepted.fileno()] = connection
+        self._poll.register(accepted, select.EPOLLIN)
+        if len(self._connections) > _MOST_CONNECTIONS:
+            self._reply(next(iter(self._connections.values())), {"error": "too many are asking at once"})
+
+    def _receive(self, connection: _Connection, answer: Callable[[str, int], dict[str, Any]]) -> None:
+        try:
+            data = connection.socket.recv(_MESSAGE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        connection.received += data
+        line, ended, _ = connection.received.partition(b"\n")
+        if ended or not data or len(line) >= _MESSAGE_BYTES:
+            self._reply(connection, self._answer_to(connection, line, answer))
+
+    def _answer_to(
+        self, connection: _Connection, line: bytes, answer: Callable[[str, int], dict[str, Any]]
+    ) -> dict[str, Any]:
+        if not connection.allowed:
+            return {"error": "this run belongs to another user"}
+        if len(line) >= _MESSAGE_BYTES:
+            return {"error": f"a request has less than {_MESSAGE_BYTES:,} bytes"}
+        request = from_line(line)
+        if request is None or not isinstance(command := request.get("command"), str):
+            return {"error": 'a request is a line such as {"command": "status"}'}
+        if command not in COMMANDS:
+            return {"error": f"{printable(command)} is no command; there are {', '.join(COMMANDS)}"}
+        return answer(command, connection.pid)
+
+    def _reply(self, connection: _Connection, record: dict[str, Any]) -> None:
+        # An answer is short enough for a fresh socket's buffer. Who has gone meanwhile misses it; the command stands.
+        with suppress(OSError):
+            connection.socket.send(to_line(record))
+        self._drop(connection)
+
+    def _drop(self, connection: _Connection) -> None:
+        del self._connections[connection.socket.fileno()]
+        self._poll.unregister(connection.socket)
+        connection.socket.close()
+
+
+def _connect(connection: socket.socket, address: str) -> None:
+    """Connect within a socket's time limit. Raises OSError."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            connection.connect(address)
+            return
+        except BlockingIOError:  # so many wait to be let in that a Unix socket does not even queue one more
+            if time.monotonic() > deadline:
+                raise TimeoutError from None
+            time.sleep(0.02)
+
+
+@contextmanager
+def _folder_descriptor(run: RunDirectory) -> Iterator[str]:
+    """A short path of the run's folder, good within the block."""
+    descriptor = os.open(run.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

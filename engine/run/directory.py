@@ -1,0 +1,237 @@
+"""A run's folder: where each file of a run lies, how a run is made, listed and found. The folder alone is the truth."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.run.environment import describe_environment
+from profiles.problem import Problem, printable
+
+if TYPE_CHECKING:
+    from engine.spec import RunSpec
+
+_NAME = re.compile(r"(?P<stamp>\d{8}T\d{6}Z)-(?P<slug>.+)")
+_STAMP = "%Y%m%dT%H%M%SZ"
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """One run's folder and the places in it."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name: the moment of its making in UTC, a dash, the spec's name."""
+        return self.path.name
+
+    @property
+    def spec_name(self) -> str:
+        """The name its person gave the run; the folder's whole name where that has another form."""
+        match = _NAME.fullmatch(self.name)
+        return match["slug"] if match else self.name
+
+    @property
+    def spec_path(self) -> Path:
+        return self.path / "spec.toml"
+
+    @property
+    def environment_path(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def events_path(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def snapshot_path(self) -> Path:
+        return self.path / "snapshot.json"
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / "engine.log"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def pid_path(self) -> Path:
+        return self.path / "pid.json"
+
+    @property
+    def socket_path(self) -> Path:
+        return self.path / "control.sock"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def outputs(self) -> Path:
+        return self.path / "outputs"
+
+    @property
+    def answers_path(self) -> Path:
+        """The base model's answers to the held-out rows, kept so that a resumed run need not ask again."""
+        return self.path / "evaluation" / "before.jsonl"
+
+    def spec(self) -> RunSpec:
+        """What the run was asked to do. Raises Problem when spec.toml is gone or damaged."""
+        from engine.spec import (
+            load_spec,
+        )  # here, since pydantic takes half of the app's time to its first text
+
+        return load_spec(self.spec_path)
+
+
+def home() -> Path:
+    """The folder of everything finetui keeps: FINETUI_HOME, else the platform's place for a user's data."""
+    if given := os.environ.get("FINETUI_HOME"):
+        return Path(given).expanduser().absolute()
+    import platformdirs  # here, since FINETUI_HOME makes it needless
+
+    return platformdirs.user_data_path("finetui", appauthor=False)
+
+
+def runs_root() -> Path:
+    """The folder that holds the run folders; it need not exist yet."""
+    return home() / "runs"
+
+
+def create_run(spec: RunSpec) -> RunDirectory:
+    """Make a run's folder, with spec.toml and environment.json in it. Raises Problem when the disk does not let us."""
+    root = runs_root()
+    folder = None
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = _new_folder(root, spec.name)
+        run = RunDirectory(folder)
+        write_atomically(run.environment_path, json.dumps(describe_environment(), indent=1).encode() + b"\n")
+        # Last, since a folder with a spec.toml is what counts as a run.
+        write_atomically(run.spec_path, spec.to_toml().encode())
+    except OSError as error:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise disk_problem(root, error) from None
+    return run
+
+
+def list_runs() -> list[RunDirectory]:
+    """All runs, newest first. Raises Problem when the folder of runs is there but cannot be read."""
+    root = runs_root()
+    try:
+        found = [RunDirectory(entry) for entry in root.iterdir() if (entry / "spec.toml").is_file()]
+        return sorted(found, key=_age_order, reverse=True)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise disk_problem(root, error) from None
+
+
+def find_run(text: str) -> RunDirectory:
+    """The run a person means by `text`: "latest", a run folder's name or an unmistakable part of it, the name in
+    its spec (the newest of that name), or a path. Raises Problem when none or several fit."""
+    if os.sep in text or text in (".", "..") or text.startswith("~"):
+        return _run_at(Path(text).expanduser().absolute())
+    runs = list_runs()
+    if text == "latest" and runs:
+        return runs[0]
+    for matches in (
+        [run for run in runs if run.name == text],
+        [run for run in runs if run.spec_name == text][:1],
+        [run for run in runs if text and text in run.name],
+    ):
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            names = ", ".join(run.name for run in matches[:5]) + (", …" if len(matches) > 5 else "")
+            raise Problem(f"run {printable(text)}", f"fits {len(matches)} runs: {names}", "Give more of the name.")
+    raise Problem(f"run {printable(text)}", f"there is no such run in {runs_root()}", _close_names(text, runs))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put `data` into `path`, whole or not at all, and on the disk when this returns. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Bring the names in a folder onto the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def disk_problem(path: Path, error: OSError) -> Problem:
+    """What a person is told when finetui's own files cannot be written or read at `path`."""
+    elsewhere = "set FINETUI_HOME to a folder that you can write to."
+    where = str(error.filename or path)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what = "the disk is full" if error.errno == errno.ENOSPC else "your disk quota is used up"
+        return Problem(where, what, f"Free some space, or {elsewhere}")
+    what = {
+        errno.EROFS: "the disk is read-only",
+        errno.EACCES: "you are not permitted to use this folder",
+        errno.EPERM: "you are not permitted to use this folder",
+        errno.ENOTDIR: "a file stands where a folder is needed",
+        errno.EEXIST: "a file stands where a folder is needed",
+        errno.ENAMETOOLONG: "the name is too long for this disk",
+    }.get(error.errno or 0, f"cannot be used: {error.strerror or error}")
+    return Problem(where, what, f"Correct that, or {elsewhere}")
+
+
+def _new_folder(root: Path, name: str) -> Path:
+    moment = int(time.time())
+    while True:
+        folder = root / f"{time.strftime(_STAMP, time.gmtime(moment))}-{name}"
+        try:
+            folder.mkdir(mode=0o700)
+            return folder
+        except FileExistsError:
+            moment += 1  # a second run of this name within a second; one after the other stays in order
+
+
+def _age_order(run: RunDirectory) -> tuple[str, int, str]:
+    match = _NAME.fullmatch(run.name)
+    return match["stamp"] if match else "", run.spec_path.stat().st_mtime_ns, run.name
+
+
+def _run_at(path: Path) -> RunDirectory:
+    run = RunDirectory(path.resolve())
+    if run.spec_path.is_file():
+        return run
+    what = "is not a run's folder: it has no spec.toml" if path.is_dir() else "there is no such folder"
+    raise Problem(
+        printable(path, 500), what, "Give a run's name, or the path of its folder. `finetui runs` lists them."
+    )
+
+
+def _close_names(text: str, runs: list[RunDirectory]) -> str:
+    if not runs:
+        return "There are no runs yet; `finetui train` starts one."
+    names = [run.name for run in runs] + [run.spec_name for run in runs]
+    close = list(dict.fromkeys(difflib.get_close_matches(text, names, n=3)))
+    return f"Did you mean {' or '.join(close)}?" if close else "`finetui runs` lists them."

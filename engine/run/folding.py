@@ -1,0 +1,221 @@
+"""The fold of a journal into one RunState: event by event while a run is watched, in one sweep when it is opened."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+
+from engine.run.directory import RunDirectory
+from engine.run.events import Evaluation, Event, RunState, Sample, StepPoint
+from engine.run.journal import JournalTail, last_event, parse_event
+from engine.run.scan import first_step, telling_lines
+from engine.run.series import Series, stride_for
+from engine.run.snapshot import load_snapshot
+
+RECENT_STEPS = 20
+"""Steps over which the present pace is taken."""
+
+# About what a processor's own cache holds, since a chunk is gone over several times.
+_CHUNK_BYTES = 1 << 20
+
+
+class Folding:
+    """A RunState in the making. For one thread at a time; the states it gives out never change."""
+
+    def __init__(self, state: RunState | None = None, recent: Iterable[tuple[float, float]] = ()):
+        """Begin with nothing, or go on from a state, of which `recent` are the tokens and seconds of the last steps.
+        Where these are not known any more, the state's pace stands for each of them."""
+        state = state or RunState()
+        self._values = {field.name: getattr(state, field.name) for field in fields(RunState)}
+        self._series = Series(state.steps)
+        self._evaluations = {(each.when, each.step): each for each in state.evaluations}
+        self._samples = {sample.index: sample for sample in state.samples}
+        self.recent: deque[tuple[float, float]] = deque(recent, maxlen=RECENT_STEPS)
+        """Tokens and seconds of the last steps, from which the pace is taken."""
+        if not self.recent and (seconds := state.recent_seconds_per_step) is not None:
+            tokens = (state.recent_tokens_per_second or 0.0) * seconds
+            self.recent.extend([(tokens, seconds)] * RECENT_STEPS)
+
+    def add(self, event: Event) -> None:
+        """Take in one event. A kind not known here only moves the time on; a known one that is malformed is counted."""
+        values = self._values
+        values["seq"] = event["seq"]
+        if isinstance(at := event.get("at"), int | float):
+            values["last_event_at"] = at
+            if values["started_at"] is None:
+                values["started_at"] = at
+        if (take := _TAKERS.get(event["kind"])) is not None:
+            try:
+                take(self, event)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                self.count_damaged(1)
+
+    def count_damaged(self, lines: int) -> None:
+        """Add lines that a reader found to be no event."""
+        self._values["damaged"] += lines
+
+    def add_work(self, tokens: int, seconds: float) -> None:
+        """Add the work of steps that a reader left out."""
+        self._values["tokens_seen"] += tokens
+        self._values["training_seconds"] += seconds
+
+    def state(self) -> RunState:
+        """All that is known now."""
+        seconds = sum(each for _, each in self.recent)
+        tokens = sum(each for each, _ in self.recent)
+        self._values.update(
+            steps=self._series.points(),
+            evaluations=tuple(self._evaluations.values()),
+            samples=tuple(self._samples[index] for index in sorted(self._samples)),
+            recent_seconds_per_step=seconds / len(self.recent) if self.recent else None,
+            recent_tokens_per_second=tokens / seconds if seconds > 0 else None,
+        )
+        return RunState(**self._values)
+
+    def totals(self) -> tuple[int, float]:
+        """Tokens and seconds that all steps so far took, those done again after a resume included."""
+        return self._values["tokens_seen"], self._values["training_seconds"]
+
+    def _attempt(self, event: Event) -> None:
+        number, resumed_from = int(event["number"]), event["resumed_from"]
+        self._roll_back(resumed_from or 0)
+        self._values.update(attempts=number, resumed_from=resumed_from, worker_pid=event.get("worker_pid"))
+        self._values.update(phase="preparing", phase_detail="", phase_done=0, phase_total=0)
+        self._values.update(problem=None, outcome=None, why="", stop_requested=False)
+        self._values["checkpoint_step"] = resumed_from
+
+    def _roll_back(self, step: int) -> None:
+        """Forget what a resumed run does again."""
+        values = self._values
+        self.recent.clear()
+        self._series.drop_after(step)
+        self._evaluations = {key: each for key, each in self._evaluations.items() if each.step <= step}
+        if values["best_step"] is not None and values["best_step"] > step:
+            values["best_step"] = None
+        if step < values["step"]:
+            values["epoch"] *= step / values["step"]  # it grows evenly with the steps
+            values["step"] = step
+
+    def _plan(self, event: Event) -> None:
+        self._values["plan"] = {key: value for key, value in event.items() if key not in ("v", "seq", "at", "kind")}
+
+    def _phase(self, event: Event) -> None:
+        done, total = int(event.get("done") or 0), int(event.get("total") or 0)
+        detail = str(event.get("detail") or "")
+        self._values.update(phase=event["phase"], phase_detail=detail, phase_done=done, phase_total=total)
+
+    def _step(self, event: Event) -> None:
+        values = self._values
+        step, tokens, seconds = int(event["step"]), int(event["tokens"]), float(event["seconds"])
+        speed = tokens / seconds if seconds > 0 else 0.0
+        rate, epoch = float(event["learning_rate"]), float(event["epoch"])
+        point = StepPoint(step, _number(event["loss"]), rate, _number(event["gradient_norm"]), speed)
+        self._series.add(point)
+        self.recent.append((tokens, seconds))
+        if values["phase"] != "training":
+            values.update(phase="training", phase_detail="", phase_done=0, phase_total=0)
+        values["step"], values["epoch"], values["memory_bytes"] = step, epoch, event.get("memory_bytes")
+        # The totals as the supervisor wrote them; summed up here where it did not.
+        values["tokens_seen"] = event.get("tokens_seen", values["tokens_seen"] + tokens)
+        values["training_seconds"] = event.get("training_seconds", values["training_seconds"] + seconds)
+
+    def _evaluation(self, event: Event) -> None:
+        measured = Evaluation(
+            event["when"],
+            int(event["step"]),
+            event["held_out_loss"],
+            event.get("exact_match"),
+            event.get("answers", 0),
+        )
+        self._evaluations[measured.when, measured.step] = measured
+
+    def _sample(self, event: Event) -> None:
+        texts = (str(event[name]) for name in ("prompt", "expected", "base", "tuned"))
+        self._samples[int(event["index"])] = Sample(int(event["index"]), *texts)
+
+    def _checkpoint(self, event: Event) -> None:
+        self._values["checkpoint_step"] = int(event["step"])
+        if event.get("best"):
+            self._values["best_step"] = int(event["step"])
+
+    def _device(self, event: Event) -> None:
+        self._values["device"] = {key: value for key, value in event.items() if key not in ("v", "seq", "kind")}
+
+    def _memory(self, event: Event) -> None:
+        self._values.update(measured_memory=dict(event["measured"]), measured_peak_bytes=event["peak_bytes"])
+
+    def _note(self, event: Event) -> None:
+        self._values["notes"] = (*self._values["notes"], str(event["text"]))
+
+    def _control(self, event: Event) -> None:
+        if event["command"] in ("stop", "kill"):
+            self._values["stop_requested"] = True
+
+    def _output(self, event: Event) -> None:
+        self._values["outputs"] = {**self._values["outputs"], str(event["name"]): str(event["path"])}
+
+    def _problem(self, event: Event) -> None:
+        self._values["problem"] = {part: str(event[part]) for part in ("where", "what", "fix")}
+
+    def _end(self, event: Event) -> None:
+        self._values.update(outcome=event["outcome"], why=str(event["why"]))
+
+
+def _number(value: float | None) -> float | None:
+    """`value`, or None where it is not a number. Raises TypeError or ValueError for what is none at all."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+_TAKERS: dict[str, Callable[[Folding, Event], None]] = {
+    "attempt": Folding._attempt,
+    "plan": Folding._plan,
+    "phase": Folding._phase,
+    "step": Folding._step,
+    "evaluation": Folding._evaluation,
+    "sample": Folding._sample,
+    "checkpoint": Folding._checkpoint,
+    "device": Folding._device,
+    "memory": Folding._memory,
+    "note": Folding._note,
+    "control": Folding._control,
+    "output": Folding._output,
+    "problem": Folding._problem,
+    "end": Folding._end,
+}
+
+
+def fold(events: Iterable[Event], state: RunState | None = None) -> RunState:
+    """The state after `events`, from nothing or from `state` on."""
+    folding = Folding(state)
+    for event in events:
+        folding.add(event)
+    return folding.state()
+
+
+def open_journal(run: RunDirectory) -> tuple[Folding, JournalTail]:
+    """All that a run's journal holds now, and the tail to follow it with from there. Raises OSError when it cannot be
+    read. A million steps take well under a second: the same state as from every event, from a part of the lines."""
+    snapshot = load_snapshot(run)
+    state, recent, offset = snapshot or (None, [], 0)
+    folding, tail = Folding(state, recent), JournalTail(run.events_path, offset)
+    newest = last_event(run.events_path, kind="step")
+    newest_step = newest["step"] if newest and isinstance(newest.get("step"), int) else 0
+    first = state.steps[0].step if state and state.steps else None
+    while chunk := tail.chunk(_CHUNK_BYTES):
+        first = first_step(chunk) if first is None else first
+        stride = 1 if first is None else stride_for(first, newest_step)
+        lines, tokens, seconds = telling_lines(chunk, stride, newest_step - RECENT_STEPS + 1)
+        folding.add_work(tokens, seconds)
+        for line in lines:
+            if (event := parse_event(line)) is None:
+                folding.count_damaged(1)
+            else:
+                folding.add(event)
+    return folding, tail
+
+
+def read_state(run: RunDirectory) -> RunState:
+    """What a run's journal says now; the empty state when it has none yet. Raises OSError when it cannot be read."""
+    return open_journal(run)[0].state()

@@ -1,0 +1,109 @@
+"""Starting a run so that it outlives whoever started it, resuming one, stopping one, and telling whether one lives."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+from engine.run.control import ask
+from engine.run.directory import RunDirectory, create_run
+from engine.run.journal import last_event
+from engine.run.lock import lock_holder
+from engine.run.log import last_lines
+from engine.run.processes import module_environment, recorded_processes
+from profiles.problem import Problem
+
+if TYPE_CHECKING:
+    from engine.spec import RunSpec
+
+Liveness = Literal["live", "ended", "died", "never started"]
+
+# A supervisor is ready in a fraction of a second, or, after another was killed, once that one's worker has ended.
+_START_SECONDS = 120
+
+
+def launch(spec: RunSpec) -> RunDirectory:
+    """Make a run and start its engine, detached: it goes on when this process, its terminal or its login ends.
+    Returns once the engine is ready. Raises Problem when the run cannot be made or the engine does not start."""
+    run = create_run(spec)
+    _start(run)
+    return run
+
+
+def resume(run: RunDirectory) -> None:
+    """Start a run again from its last good checkpoint. Raises Problem when it is live or finished, or the engine
+    does not start."""
+    state = liveness(run)
+    if state == "live":
+        raise Problem(run.name, "is running already", f"Watch it with `finetui watch {run.name}`.")
+    if state == "ended" and (end := last_event(run.events_path)) and end.get("outcome") == "finished":
+        raise Problem(run.name, "is finished", "Start a new run to train further.")
+    _start(run, "--resume")
+
+
+def stop(run: RunDirectory) -> None:
+    """Ask a live run to finish its step, save and end as stopped; returns as soon as it was asked. Raises Problem
+    when it is not live or cannot be reached."""
+    if liveness(run) != "live":
+        raise Problem(run.name, "is not running", "`finetui runs` shows what is.")
+    try:
+        ask(run, "stop")
+    except Problem:
+        # Without a control socket (a disk that has none) the signal says the same.
+        supervisor = recorded_processes(run).get("supervisor")
+        if supervisor is None or not supervisor.send(signal.SIGTERM):
+            raise
+
+
+def liveness(run: RunDirectory) -> Liveness:
+    """live: an engine holds the run's lock. ended: none does, and the journal has its end. died: none does, and it
+    has not. never started: there is no journal. Raises OSError when the folder cannot be read."""
+    # The lock before the journal: an engine writes the end before it lets go.
+    if lock_holder(run.lock_path) is not None:
+        return "live"
+    if not run.events_path.exists():
+        return "never started"
+    last = last_event(run.events_path)
+    return "ended" if last is not None and last["kind"] == "end" else "died"
+
+
+def _start(run: RunDirectory, *options: str) -> None:
+    command = [sys.executable, "-P", "-m", "engine.run.supervisor", str(run.path), *options]
+    try:
+        # The supervisor forks itself off and this command returns when it is ready, or with the reason why not.
+        starter = subprocess.run(
+            command,
+            cwd="/",
+            env=module_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            start_new_session=True,
+            timeout=_START_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise Problem(run.name, f"its engine was not ready after {_START_SECONDS} s", _see_log(run)) from None
+    except OSError as error:
+        raise Problem(run.name, f"its engine could not be started: {error.strerror}", "Try again.") from None
+    answer = _answer(starter.stdout)
+    if "problem" in answer:
+        raise Problem(**answer["problem"])
+    if not answer.get("ready"):
+        said = starter.stderr.decode(errors="replace").strip().splitlines() or last_lines(run.log_path, 1)
+        why = f": {said[-1]}" if said else ""
+        raise Problem(run.name, f"its engine ended before it was ready{why}", _see_log(run))
+
+
+def _answer(output: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(output)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _see_log(run: RunDirectory) -> str:
+    return f"See {run.log_path}."

@@ -1,0 +1,45 @@
+"""The lock a supervisor holds for as long as it lives: who has it decides whether a run is live.
+
+fcntl locks belong to a process: they are not inherited by its children, as flock's are, and the kernel lets go of
+them whatever the process died of. They are also let go when the process closes *any* descriptor of the file, so a
+supervisor never opens its own lock a second time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+_FLOCK = struct.Struct("hhqqi")  # struct flock on 64-bit Linux: type, whence, start, length, pid
+
+
+def take_lock(path: Path) -> int:
+    """Lock `path` for this process and return the descriptor to keep. Raises BlockingIOError when it is taken."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, PermissionError):  # POSIX allows EACCES for a taken lock, too
+            raise BlockingIOError(*error.args) from None
+        raise
+    return descriptor
+
+
+def lock_holder(path: Path) -> int | None:
+    """The pid that holds the lock on `path`, or None. Only asks: it never holds the lock, not even for a moment.
+
+    0 or less stands for a process that cannot be named from here (another machine's, another container's).
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    finally:
+        os.close(descriptor)
+    kind, _, _, _, pid = _FLOCK.unpack(answer)
+    return None if kind == fcntl.F_UNLCK else pid
