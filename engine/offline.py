@@ -20,6 +20,8 @@ OFFLINE_ENVIRONMENT = {
     # Fast tokenizers warn and switch themselves off when a process forks after using threads.
     "TOKENIZERS_PARALLELISM": "true",
     "TRANSFORMERS_VERBOSITY": "warning",
+    # Bars are for a terminal, and nothing of ours that loads these libraries has one.
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 
 

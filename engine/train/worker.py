@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
+import warnings
 from pathlib import Path
 
 from engine.offline import set_offline
@@ -21,6 +23,7 @@ EXIT_FAULT = 1
 def main(arguments: list[str] | None = None) -> int:
     """Train the run in the folder given as the one argument. Returns the exit status."""
     (path,) = arguments if arguments is not None else sys.argv[1:]
+    _quiet_libraries()
     run = RunDirectory(Path(path))
     channel = Channel.from_environment()
     channel.install_sigterm()
@@ -31,6 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
         channel.send("problem", **problem.as_dict())
         channel.send("outcome", outcome="failed", why=f"{problem.where}: {problem.what}", step=None)
         return EXIT_PROBLEM
+
+
+def _quiet_libraries() -> None:
+    """Keep out of engine.log what libraries tell each other: their deprecations, bars, and parts they do without."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def _train(run: RunDirectory, channel: Channel) -> int:

@@ -1,0 +1,77 @@
+"""The child process that exports: `python -m engine.export RUN_PATH --to adapter|merged --into DIR`.
+
+One JSON object a line on stdout: {"kind": "progress", "detail", "done", "total"} in bytes (0 of 0 where it
+cannot be said), then {"kind": "finished", "path"}, or {"kind": "problem", "where", "what", "fix"} with exit
+status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from engine.export.card import write_card
+from engine.export.copying import TOKENIZER_FILES, copy_files, files_in, total_bytes
+from engine.export.output import output_of
+from engine.export.staging import check_target, staged
+from engine.offline import set_offline
+from engine.run.directory import RunDirectory
+from engine.serve.child import Send, take_stdout
+from profiles.problem import Problem
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Export as asked. Returns 0, or 2 after a Problem."""
+    parser = argparse.ArgumentParser(prog="python -m engine.export")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--to", choices=("adapter", "merged"), required=True)
+    parser.add_argument("--into", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    # As an exception, so that an asked-for end also removes what was staged.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    set_offline()
+    send = take_stdout()
+    try:
+        target = export(RunDirectory(options.run), options.to, options.into, send)
+    except Problem as problem:
+        send("problem", **problem.as_dict())
+        return 2
+    send("finished", path=str(target))
+    return 0
+
+
+def export(run: RunDirectory, to: str, into: Path, send: Send) -> Path:
+    """Write the result of `run` into the folder `into`; returns that, absolute. Raises Problem."""
+    spec, output, target = run.spec(), output_of(run), check_target(into)
+
+    def progress(detail: str, done: int, total: int) -> None:
+        send("progress", detail=detail, done=done, total=total)
+
+    if output.kind == "model" and to == "adapter":
+        raise Problem(f"run {run.name}", "trained every weight, so it has no adapter", "Export it with --to merged.")
+    if output.kind == "adapter" and to == "merged":
+        weights = total_bytes(files_in(spec.model.path, ("*.safetensors",)))
+        with staged(target, weights) as folder:
+            from engine.export.merge import merge
+
+            merge(spec.model.path, output.path, folder, weights, progress)
+            _write_card(run, to, folder)
+    else:
+        # peft writes a template of a card of its own, which ours replaces.
+        files = [path for path in files_in(output.path) if path.name != "README.md"]
+        with staged(target, total_bytes(files)) as folder:
+            copy_files(files, folder, progress)
+            if not files_in(folder, TOKENIZER_FILES):
+                copy_files(files_in(spec.model.path, TOKENIZER_FILES), folder, progress)
+            _write_card(run, to, folder)
+    return target
+
+
+def _write_card(run: RunDirectory, to: str, folder: Path) -> None:
+    (folder / "README.md").write_text(write_card(run, to), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

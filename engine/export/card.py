@@ -1,0 +1,78 @@
+"""The README.md beside an exported model: what it is, how it was made, how to load it. No torch."""
+
+from __future__ import annotations
+
+from engine.run.directory import RunDirectory
+from engine.run.folding import read_state
+from engine.spec import MethodSection
+
+LOADING = {
+    "adapter": """\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = AutoModelForCausalLM.from_pretrained("path/to/{base}")
+model = PeftModel.from_pretrained(base, "path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")""",
+    "merged": """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")""",
+}
+
+
+def write_card(run: RunDirectory, to: str) -> str:
+    """Markdown for an export of `run` as `to` ("adapter" or "merged").
+
+    It names the base by its folder's name alone and the data not at all: a card travels further than the
+    machine's paths should.
+    """
+    spec, state = run.spec(), read_state(run)
+    base = spec.model.path.name
+    rows = [
+        ("Base model", base),
+        ("Method", _method(spec.method)),
+        ("Optimizer steps", f"{state.step:,}"),
+        (
+            "Rows learned from",
+            f"{state.plan['train_rows']:,}" if "train_rows" in state.plan else "not recorded",
+        ),
+        ("Learning rate", f"{spec.optimizer.learning_rate:g}"),
+        ("Seed", str(spec.train.seed)),
+        ("Run", run.name),
+    ]
+    before, after = state.evaluation("before"), state.evaluation("after")
+    for label, name, form in (
+        ("Held-out loss", "held_out_loss", ".3f"),
+        ("Exact match", "exact_match", ".1%"),
+    ):
+        values = [getattr(each, name) if each else None for each in (before, after)]
+        if values[1] is not None:
+            was = "not measured" if values[0] is None else format(values[0], form)
+            rows.append((label, f"{was} before, {values[1]:{form}} after"))
+    lines = [
+        "---",
+        f"library_name: {'peft' if to == 'adapter' else 'transformers'}",
+        "tags: [finetui]",
+        "---",
+        "",
+    ]
+    lines += [f"# {spec.name}", "", f"{base}, fine-tuned with finetui.", "", "| | |", "|---|---|"]
+    lines += [f"| {label} | {value} |" for label, value in rows]
+    if to == "merged" and spec.method.kind == "qlora":
+        lines += [
+            "",
+            "It was trained over 4-bit weights and merged into the unquantised ones, "
+            "so its answers may differ a little from those seen during the run.",
+        ]
+    lines += ["", "```python", LOADING[to].format(base=base), "```", ""]
+    return "\n".join(lines)
+
+
+def _method(method: MethodSection) -> str:
+    if method.kind == "full":
+        return "full: every weight was trained"
+    name = {"lora": "LoRA", "qlora": "QLoRA (over 4-bit weights)"}[method.kind]
+    targets = method.targets if isinstance(method.targets, str) else ", ".join(method.targets)
+    return f"{name}, rank {method.rank}, alpha {method.alpha:g}, on {targets}"

@@ -1,0 +1,65 @@
+"""Our own Python modules as child processes: starting one, its lines, and in a sentence how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import engine
+from engine.offline import set_offline
+from profiles.problem import printable
+
+Send = Callable[..., None]
+
+PACKAGE_ROOT = Path(engine.__file__).parents[1]
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """The command that runs `module`; -P keeps a torch.py in the current folder from being imported."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def module_environment() -> dict[str, str]:
+    """This process's environment with the offline switches set and finetui importable from wherever it is."""
+    environment = dict(os.environ)
+    set_offline(environment)
+    paths = [str(PACKAGE_ROOT), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return environment
+
+
+def describe_exit(status: int) -> str:
+    """How a process with this Popen return code ended, as the end of a sentence about it."""
+    if status >= 0:
+        return f"ended with status {status}"
+    name = signal.Signals(-status).name
+    if status == -signal.SIGKILL:
+        return f"was killed from outside ({name}), often by the kernel when memory ran out"
+    return f"was ended by {name}"
+
+
+def last_line(log: IO[bytes], start: int = 0) -> str:
+    """The last line with something on it in `log` after byte `start`; "" when there is none."""
+    size = log.seek(0, os.SEEK_END)
+    log.seek(max(start, size - 4096))
+    lines = log.read().decode("utf-8", "replace").split("\n")
+    return printable(next((line.strip() for line in reversed(lines) if line.strip()), ""), 200)
+
+
+def take_stdout() -> Send:
+    """The function that writes protocol lines to stdout, which from here on nothing else can write to.
+
+    For the child's side: whatever a library prints goes to stderr, and so into the log.
+    """
+    wire = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def send(kind: str, **fields: Any) -> None:
+        wire.write(json.dumps({"kind": kind, **fields}) + "\n")
+
+    return send
