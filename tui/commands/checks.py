@@ -1,0 +1,268 @@
+"""What `finetui doctor` looks at. Each check says what was found and, where that is not right, what to do.
+
+Heavy libraries are imported in a child process: they may be missing, broken or slow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.offline import OFFLINE_ENVIRONMENT
+from engine.run.directory import home
+from profiles.problem import printable
+from tui.format import bytes_text
+from tui.terminal import Terminal
+
+Level = Literal["ok", "warn", "fail"]
+Examination = Callable[[], Iterator["Check"]]
+
+PYTHON_SUPPORTED = ((3, 11), (3, 14))
+DISK_FAIL_BYTES = 512 * 1024**2
+DISK_WARN_BYTES = 5 * 1024**3
+_IMPORT_TIMEOUT_SECONDS = 180
+_REINSTALL = "Install again: pip install -c constraints.txt . (or make demo)."
+
+# What the child prints: each library's version or fault, and what torch and the driver say of CUDA.
+_LIBRARIES_PROGRAM = """
+import importlib, json, os
+found = {"versions": {}, "faults": {}}
+for name in ("torch", "transformers", "peft", "accelerate", "bitsandbytes"):
+    try:
+        found["versions"][name] = getattr(importlib.import_module(name), "__version__", "?")
+    except BaseException as error:
+        found["faults"][name] = f"{type(error).__name__}: {error}"
+if "torch" in found["versions"]:
+    import torch
+    found["torch_cuda"] = torch.version.cuda
+    found["cuda_available"] = torch.cuda.is_available()
+    found["devices"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+try:
+    import pynvml
+    pynvml.nvmlInit()
+    found["driver_gpus"] = pynvml.nvmlDeviceGetCount()
+    found["driver"] = pynvml.nvmlSystemGetDriverVersion()
+    found["driver_cuda"] = pynvml.nvmlSystemGetCudaDriverVersion()
+except Exception as error:
+    found["no_driver"] = str(error)
+print("\\n" + json.dumps(found))
+"""
+_LOCK_PROGRAM = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(7)
+"""
+_LOCK_REFUSED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report; `fix` is empty when nothing needs doing."""
+
+    name: str
+    level: Level
+    found: str
+    fix: str = ""
+
+
+def all_checks(terminal: Terminal) -> list[tuple[str, Examination]]:
+    """The examinations in the order they are shown, each with what is being looked at."""
+    return [
+        ("python", check_python),
+        ("libraries", check_libraries),
+        ("home", lambda: check_home(home())),
+        ("terminal", lambda: check_terminal(terminal, os.environ.get("TERM", ""))),
+        ("log-out", lambda: check_logout(Path("/"), Path("/proc/self/cgroup"), _user())),
+    ]
+
+
+def check_python() -> Iterator[Check]:
+    found = f"Python {platform.python_version()}"
+    if PYTHON_SUPPORTED[0] <= sys.version_info[:2] < PYTHON_SUPPORTED[1]:
+        yield Check("python", "ok", found)
+    else:
+        yield Check("python", "fail", found, "Use Python 3.11, 3.12 or 3.13.")
+
+
+def check_libraries() -> Iterator[Check]:
+    """The training libraries, imported in a child process, and whether torch and the GPU driver agree."""
+    try:
+        child = subprocess.run(
+            [sys.executable, "-P", "-c", _LIBRARIES_PROGRAM],
+            check=False,
+            env={**os.environ, **OFFLINE_ENVIRONMENT},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_IMPORT_TIMEOUT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        yield Check("torch", "fail", f"did not import within {_IMPORT_TIMEOUT_SECONDS} s", _REINSTALL)
+        return
+    try:
+        found = json.loads(child.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        last = (child.stderr.splitlines() or ["nothing was printed"])[-1]
+        yield Check("torch", "fail", f"importing it ended with {child.returncode}: {printable(last)}", _REINSTALL)
+        return
+    yield from judge_libraries(found)
+
+
+def judge_libraries(found: dict[str, Any]) -> Iterator[Check]:
+    """The checks that follow from what the child process found."""
+    for name, number in found["versions"].items():
+        yield Check(_column(name), "ok", f"{name} {number}")
+    for name, fault in found["faults"].items():
+        level: Level = "warn" if name == "bitsandbytes" else "fail"
+        needed = " (only QLoRA and 8-bit optimizers need it)" if name == "bitsandbytes" else ""
+        yield Check(_column(name), level, f"{name} does not import: {printable(fault, 200)}{needed}", _REINSTALL)
+    if "torch" in found["versions"]:
+        yield _judge_cuda(found)
+
+
+def _judge_cuda(found: dict[str, Any]) -> Check:
+    gpus = found.get("driver_gpus", 0)
+    if found["cuda_available"]:
+        return Check("GPU", "ok", f"{', '.join(found['devices'])}; CUDA {found['torch_cuda']}")
+    if not gpus:
+        return Check("GPU", "ok", f"none ({printable(found.get('no_driver', 'no NVIDIA GPU'))}): training on the CPU")
+    driver = f"driver {found['driver']} (CUDA {_cuda_text(found['driver_cuda'])})"
+    if found["torch_cuda"] is None:
+        return Check(
+            "GPU",
+            "fail",
+            f"{driver} has {gpus}, but torch is built for the CPU only",
+            "Install torch's CUDA build.",
+        )
+    return Check(
+        "GPU",
+        "fail",
+        f"{driver} has {gpus}, but torch, built for CUDA {found['torch_cuda']}, cannot use them",
+        "Update the driver, or install a torch built for the driver's CUDA; check CUDA_VISIBLE_DEVICES.",
+    )
+
+
+def check_home(folder: Path) -> Iterator[Check]:
+    """Write access, free space and working locks where runs are kept."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
+            file.write(b"finetui")
+            file.flush()
+            os.fsync(file.fileno())
+            locks = _locks_work(file.name)
+    except OSError as error:
+        yield Check(
+            "home",
+            "fail",
+            f"{folder} cannot be written to: {error.strerror}",
+            "Set FINETUI_HOME to a place that can.",
+        )
+        return
+    yield Check("home", "ok", f"{folder} can be written to")
+    free = shutil.disk_usage(folder).free
+    level: Level = "fail" if free < DISK_FAIL_BYTES else "warn" if free < DISK_WARN_BYTES else "ok"
+    fix = "" if level == "ok" else "Free some space, or set FINETUI_HOME to a larger disk."
+    yield Check("disk", level, f"{bytes_text(free)} free", fix)
+    if locks:
+        yield Check("locks", "ok", "a lock held by one process is refused to another")
+    else:
+        yield Check(
+            "locks",
+            "fail",
+            "file locks do not work on that disk, so it cannot be told whether a run is alive",
+            "Set FINETUI_HOME to a local disk, or mount the network disk with locking.",
+        )
+
+
+def _locks_work(path: str) -> bool:
+    import fcntl
+
+    with Path(path).open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        other = subprocess.run([sys.executable, "-P", "-c", _LOCK_PROGRAM, path], stdin=subprocess.DEVNULL, check=False)
+    return other.returncode == _LOCK_REFUSED
+
+
+def check_terminal(terminal: Terminal, kind: str) -> Iterator[Check]:
+    where = [f"{terminal.columns}x{terminal.rows}", kind or "TERM is not set"]
+    where += ["tmux"] if terminal.tmux else []
+    where += ["SSH"] if terminal.ssh else []
+    where += ["no colours"] if terminal.no_color else []
+    if not terminal.utf8:
+        yield Check(
+            "terminal",
+            "warn",
+            f"{', '.join(where)}; the locale is not UTF-8, so ASCII is drawn",
+            "Set LANG to a UTF-8 locale, such as C.UTF-8.",
+        )
+    elif terminal.columns < 80 or terminal.rows < 24:
+        yield Check("terminal", "warn", ", ".join(where), "Make it 80x24 or larger for the app.")
+    else:
+        yield Check("terminal", "ok", f"{', '.join(where)}, UTF-8")
+
+
+def check_logout(root: Path, cgroup: Path, user: str) -> Iterator[Check]:
+    """Whether systemd would end a run when its person logs out (`root` is /, but for tests)."""
+    if not _kills_user_processes(root):
+        yield Check("log-out", "ok", "runs go on after logging out")
+        return
+    # Lingering keeps the user's own service manager alive after log-out, and only what runs under that.
+    under_manager = cgroup.exists() and "/user@" in cgroup.read_text()
+    lingers = (root / "var/lib/systemd/linger" / user).exists()
+    if lingers and under_manager:
+        yield Check("log-out", "ok", "runs go on after logging out: this user lingers")
+        return
+    yield Check(
+        "log-out",
+        "warn",
+        "systemd ends a user's processes at log-out here (KillUserProcesses=yes), and runs with them",
+        "Run loginctl enable-linger once, then start with: systemd-run --user --scope finetui",
+    )
+
+
+def _kills_user_processes(root: Path) -> bool:
+    """The KillUserProcesses that counts: drop-ins win over the main file, /etc over the other folders."""
+    folders = [root / each / "systemd" for each in ("usr/lib", "run", "etc")]
+    main = next((folder / "logind.conf" for folder in reversed(folders) if (folder / "logind.conf").exists()), None)
+    drop_ins = {path.name: path for folder in folders for path in (folder / "logind.conf.d").glob("*.conf")}
+    answer = False
+    for path in [*([main] if main else []), *(drop_ins[name] for name in sorted(drop_ins))]:
+        for line in path.read_text(errors="replace").splitlines():
+            key, _, value = line.partition("=")
+            if key.strip() == "KillUserProcesses":
+                answer = value.strip().lower() in ("yes", "true", "1", "on")
+    return answer
+
+
+def _column(library: str) -> str:
+    return "torch" if library == "torch" else "library"
+
+
+def _cuda_text(number: int) -> str:
+    """NVML's 13010 as 13.1."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # containers often run under a number that no user has
+        return str(os.getuid())

@@ -1,0 +1,24 @@
+"""`finetui resume RUN`: continue a stopped or failed run from its last checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+
+from engine.run.directory import find_run
+from engine.run.launch import resume
+from tui.commands import status
+from tui.commands.output import Output
+from tui.commands.show import add_run_argument
+from tui.commands.watch import add_wait_argument, watch_run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_argument(parser)
+    add_wait_argument(parser)
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    found = find_run(arguments.run)
+    resume(found)
+    output.line(f"{found.name} goes on. Watch it: finetui watch {found.name}")
+    return watch_run(found, output) if arguments.wait else status.DONE

@@ -1,0 +1,91 @@
+"""`finetui show RUN`: what a run was asked to do and how it went."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any
+
+from engine.run.directory import RunDirectory, find_run
+from engine.run.events import RunState
+from engine.run.folding import read_state
+from engine.run.summary import STATE_GLYPHS, RunSummary, summarise
+from tui.commands import status
+from tui.commands.output import Output
+from tui.commands.wording import measurements_table, output_lines, plan_text, progress_text, sample_lines
+from tui.format import bytes_text, duration_text, loss_text, moment_text, steps_text
+
+_SAMPLES_SHOWN = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_run_argument(parser: argparse.ArgumentParser) -> None:
+    """The RUN that most commands take."""
+    parser.add_argument("run", metavar="RUN", help='"latest", a run\'s name or a part of it, or its folder')
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    found = find_run(arguments.run)
+    summary, state = summarise(found), read_state(found)
+    if arguments.json:
+        output.json(as_dict(found, summary, state))
+        return status.DONE
+    output.line(f"{summary.name}   {STATE_GLYPHS[summary.state]} {summary.state}")
+    output.lines(_facts(summary, state))
+    if summary.state in ("running", "preparing"):
+        output.line(progress_text(state))
+    if summary.why:
+        output.line(f"why      {summary.why}")
+    if state.problem:
+        output.line(f"problem  {state.problem['where']}: {state.problem['what']}")
+        output.line(f"         fix: {state.problem['fix']}")
+    for note in state.notes:
+        output.line(f"note     {note}")
+    for lines in (measurements_table(state), output_lines(found, state)):
+        output.lines(["", *lines] if lines else [])
+    output.line()
+    output.lines(list(sample_lines(state.samples[:_SAMPLES_SHOWN], output.terminal.columns)))
+    output.lines([f"# {found.spec_path}", *found.spec_path.read_text(encoding="utf-8").splitlines()])
+    return status.DONE
+
+
+def as_dict(found: RunDirectory, summary: RunSummary, state: RunState) -> dict[str, Any]:
+    """Everything known of a run as JSON types; the spec as it was written."""
+    return {
+        **summary.as_dict(),
+        "spec": found.spec().model_dump(mode="json"),
+        "plan": dict(state.plan),
+        "reached": progress_text(state),
+        "evaluations": [dataclasses.asdict(each) for each in state.evaluations],
+        "measured_memory": dict(state.measured_memory),
+        "measured_peak_bytes": state.measured_peak_bytes,
+        "attempts": state.attempts,
+        "checkpoint_step": state.checkpoint_step,
+        "best_step": state.best_step,
+        "notes": list(state.notes),
+        "outputs": {name: str(found.path / path) for name, path in state.outputs.items()},
+        "problem": state.problem and dict(state.problem),
+        "samples": [dataclasses.asdict(sample) for sample in state.samples],
+    }
+
+
+def _facts(summary: RunSummary, state: RunState) -> list[str]:
+    lines = [
+        f"folder   {summary.path}",
+        f"model    {summary.model}",
+        f"data     {summary.data}",
+        f"started  {moment_text(summary.started_at)}, trained for {duration_text(state.training_seconds)}",
+        f"step     {steps_text(summary.step, summary.planned_steps)}, loss {loss_text(summary.loss)}",
+    ]
+    if state.plan:
+        lines.append(f"plan     {plan_text(dict(state.plan))}")
+    if state.measured_peak_bytes is not None:
+        lines.append(
+            f"memory   {bytes_text(state.measured_peak_bytes)} at the peak, "
+            f"{bytes_text(state.plan.get('predicted_peak_bytes'))} predicted"
+        )
+    return lines

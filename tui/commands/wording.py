@@ -1,0 +1,158 @@
+"""A run in words: its journal's events, its progress and its results, the same for every command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from engine.run.directory import RunDirectory
+from engine.run.events import Event, RunState, Sample
+from profiles.problem import printable
+from tui.commands.output import table
+from tui.format import (
+    bytes_text,
+    compact_text,
+    count_text,
+    counted,
+    duration_text,
+    loss_text,
+    rate_text,
+    share_text,
+    steps_text,
+)
+
+_LONGEST_EXCERPT = 600
+
+
+def event_text(event: Event) -> str | None:
+    """A journal event as one line, or None for those that only move numbers (steps, gauges, samples)."""
+    describe = _DESCRIBERS.get(event["kind"])
+    if describe is None:
+        return None
+    try:
+        return describe(event)
+    except (KeyError, TypeError, ValueError):
+        return f"a record of kind {event['kind']} that cannot be read (seq {event['seq']})"
+
+
+def _attempt(event: Event) -> str:
+    resumed_from = event.get("resumed_from")
+    if resumed_from is None:
+        return "the engine started"
+    return f"the engine started again, from the checkpoint of step {count_text(resumed_from)}"
+
+
+def plan_text(event: Event) -> str:
+    """A `plan` event's fields in one line. Raises KeyError when one is absent."""
+    rejected = event.get("rejected_rows") or 0
+    set_aside = f", {count_text(rejected)} set aside" if rejected else ""
+    return (
+        f"{counted(event['planned_steps'], 'step')} of {counted(event['rows_per_step'], 'row')}, "
+        f"{counted(event['train_rows'], 'training row')}{set_aside}, "
+        f"{compact_text(event['train_tokens'])} tokens; "
+        f"{compact_text(event['trainable_parameters'])} of {compact_text(event['total_parameters'])} "
+        f"parameters learn; {event['dtype']} on {event['device']}; "
+        f"memory predicted {bytes_text(event.get('predicted_peak_bytes'))}"
+    )
+
+
+def _evaluation(event: Event) -> str:
+    when = {"before": "before training", "after": "after training"}.get(
+        event["when"], f"at step {count_text(event['step'])}"
+    )
+    loss = f"held-out loss {loss_text(event['held_out_loss'], 'nan')} {when}"
+    if event.get("exact_match") is None:
+        return loss
+    answers = counted(event.get("answers") or 0, "answer")
+    return f"{loss}, exact match {share_text(event['exact_match'])} of {answers}"
+
+
+def _checkpoint(event: Event) -> str:
+    best = ", the best so far" if event.get("best") else ""
+    return f"saved step {count_text(event['step'])} ({bytes_text(event['bytes'])}){best}"
+
+
+def _problem(event: Event) -> str:
+    return f"problem: {event['where']}: {event['what']}  fix: {event['fix']}"
+
+
+def _end(event: Event) -> str:
+    why = f": {event['why']}" if event.get("why") else ""
+    step = f" at step {count_text(event['step'])}" if event.get("step") is not None else ""
+    return f"{event['outcome']}{step}{why}"
+
+
+_DESCRIBERS = {
+    "attempt": _attempt,
+    "plan": lambda event: f"plan: {plan_text(event)}",
+    "evaluation": _evaluation,
+    "checkpoint": _checkpoint,
+    "note": lambda event: f"note: {event['text']}",
+    "control": lambda event: f"asked to {event['command']}",
+    "output": lambda event: f"wrote the {event['name']} to {event['path']}",
+    "problem": _problem,
+    "end": _end,
+}
+
+
+def progress_text(state: RunState) -> str:
+    """Where a run is now, on one line."""
+    if state.phase != "training":
+        count = f" {steps_text(state.phase_done, state.phase_total)}" if state.phase_total else ""
+        detail = f": {state.phase_detail}" if state.phase_detail else ""
+        return f"{state.phase}{detail}{count}"
+    parts = [f"step {steps_text(state.step, state.planned_steps)}"]
+    if state.steps:
+        parts.append(f"loss {loss_text(state.steps[-1].loss, 'nan')}")
+    if state.evaluations:
+        parts.append(f"held-out {loss_text(state.evaluations[-1].held_out_loss, 'nan')}")
+    if state.recent_tokens_per_second is not None:
+        parts.append(rate_text(state.recent_tokens_per_second))
+    if state.memory_bytes is not None:
+        parts.append(bytes_text(state.memory_bytes))
+    if state.seconds_left is not None:
+        parts.append(f"{duration_text(state.seconds_left)} left")
+    return " · ".join(parts)
+
+
+def measurements_table(state: RunState) -> list[str]:
+    """Held-out loss and exact match before and after training; no lines when nothing was measured."""
+    before, after = state.evaluation("before"), state.evaluation("after")
+    if before is None and after is None:
+        return []
+
+    def row(name: str, text: Any) -> list[str]:
+        return [name, *("-" if each is None else text(each) for each in (before, after))]
+
+    rows = [row("held-out loss", lambda each: loss_text(each.held_out_loss, "nan"))]
+    if any(each is not None and each.exact_match is not None for each in (before, after)):
+        rows.append(row("exact match", lambda each: share_text(each.exact_match)))
+    return table(("", "before", "after"), rows, right=("before", "after"))
+
+
+def sample_lines(samples: tuple[Sample, ...], columns: int) -> Iterator[str]:
+    """Answers of the base and the tuned model to the same held-out prompts, wrapped to `columns`."""
+    for sample in samples:
+        for label in ("prompt", "expected", "base", "tuned"):
+            text = printable(" ".join(getattr(sample, label).split()), _LONGEST_EXCERPT)
+            first, *further = _wrapped(text or "(nothing)", max(28, columns - 13))
+            yield f"  {label:<10}{first}"
+            yield from (" " * 12 + line for line in further)
+        yield ""
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most `width` characters, broken at spaces and behind commas (compact JSON has no spaces)."""
+    lines = [""]
+    for piece in re.findall(rf" |[^ ,]{{1,{width - 1}}},?|,", text):
+        if len(lines[-1]) + len(piece) > width:
+            lines[-1] = lines[-1].rstrip()
+            lines.append("")
+        lines[-1] += piece if lines[-1] or piece != " " else ""
+    return lines
+
+
+def output_lines(run: RunDirectory, state: RunState) -> list[str]:
+    """Where the adapter or the model lies."""
+    return [f"{name}: {run.path / path}" for name, path in state.outputs.items()]

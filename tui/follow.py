@@ -1,0 +1,173 @@
+"""The one thread that reads journals and the hardware, and posts frozen snapshots to the app.
+
+Nothing is read on the event loop, and nothing is posted that would look the same, so an idle screen costs no bytes.
+A message replaces an older one of its kind that was not handled yet: a slow terminal never builds a queue.
+What is read from is a `Source`; `EngineSource` is the real one, tests bring their own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from textual.message import Message
+
+from profiles.problem import Problem, printable
+from tui.snapshots import looks_different
+
+if TYPE_CHECKING:
+    from engine.run.directory import RunDirectory
+    from engine.run.summary import RunSummary
+    from tui.snapshots import Machine, RunSnapshot
+
+
+class Feed(Protocol):
+    """One run, read again and again."""
+
+    def read(self) -> RunSnapshot:
+        """What is known now; the same object as before when nothing was written meanwhile."""
+
+
+class Source(Protocol):
+    """Where the follower reads from. Its methods run in the follower's thread and may block for a moment."""
+
+    def runs(self) -> tuple[RunSummary, ...]:
+        """All runs, newest first."""
+
+    def machine(self) -> Machine: ...
+
+    def follow(self, run: RunDirectory) -> Feed: ...
+
+
+class _Replacing(Message):
+    def can_replace(self, message: Message) -> bool:
+        return type(message) is type(self)
+
+
+class RunsRead(_Replacing):
+    """The list of runs changed."""
+
+    def __init__(self, runs: tuple[RunSummary, ...]):
+        super().__init__()
+        self.runs = runs
+
+
+class MachineRead(_Replacing):
+    """The hardware's numbers changed visibly."""
+
+    def __init__(self, machine: Machine):
+        super().__init__()
+        self.machine = machine
+
+
+class RunRead(_Replacing):
+    """The followed run's journal or log grew, or it ended."""
+
+    def __init__(self, snapshot: RunSnapshot):
+        super().__init__()
+        self.snapshot = snapshot
+
+
+class ReadFailed(_Replacing):
+    """Something could not be read; it is tried again. Empty `what` means that it works again."""
+
+    def __init__(self, what: str):
+        super().__init__()
+        self.what = what
+
+
+class Follower(threading.Thread):
+    """Reads from `source` and hands messages to `post` (thread-safe, such as App.post_message) until `close()`."""
+
+    RUN_SECONDS = 0.5
+    RUNS_SECONDS = 2.0
+    MACHINE_SECONDS = 3.0
+
+    def __init__(self, source: Source, post: Callable[[Message], Any]):
+        super().__init__(name="finetui-follow", daemon=True)
+        self._source, self._post = source, post
+        self._wake, self._closed = threading.Event(), False
+        self._target: RunDirectory | None = None
+        self._feed: tuple[RunDirectory, Feed] | None = None
+        self._home = True
+        self._last: dict[str, Any] = {}
+        self._failing: dict[str, str] = {}
+
+    def watch_home(self) -> None:
+        """Read the list of runs and the machine from now on, and no single run."""
+        self._target, self._home = None, True
+        self._wake.set()
+
+    def watch_run(self, run: RunDirectory) -> None:
+        """Read this one run from now on, and post it at once even if it did not change."""
+        self._last.pop("run", None)
+        self._target, self._home = run, False
+        self._wake.set()
+
+    def close(self) -> None:
+        """Stop reading. The thread ends after what it reads now."""
+        self._closed = True
+        self._wake.set()
+
+    def run(self) -> None:
+        due = {"run": 0.0, "runs": 0.0, "machine": 0.0}
+        jobs = {
+            "run": (self._read_run, self.RUN_SECONDS),
+            "runs": (self._read_runs, self.RUNS_SECONDS),
+            "machine": (self._read_machine, self.MACHINE_SECONDS),
+        }
+        while not self._closed:
+            now = time.monotonic()
+            if self._wake.is_set():
+                self._wake.clear()
+                due = dict.fromkeys(due, 0.0)
+            names = ("runs", "machine") if self._home else ("run",)
+            for name in names:
+                job, seconds = jobs[name]
+                if now >= due[name] and not self._closed:
+                    self._try(name, job)
+                    due[name] = time.monotonic() + seconds
+            self._wake.wait(max(0.0, min(due[name] for name in names) - time.monotonic()))
+
+    def _try(self, name: str, job: Callable[[], None]) -> None:
+        """Do one reading. A failure is a state that is shown, never the end of the thread."""
+        failure, fault = "", None
+        try:
+            job()
+        except (Problem, OSError) as error:
+            failure = str(error)
+        except Exception as error:
+            failure, fault = f"a fault of finetui's own, {type(error).__name__}: {printable(error, 200)}", error
+        if failure == self._failing.get(name, ""):
+            return
+        self._failing[name] = failure
+        if fault is not None:
+            from tui.commands.faults import log_fault
+
+            failure += f"; the whole of it is in {log_fault(fault)}"
+        self._post(ReadFailed(failure or next((each for each in self._failing.values() if each), "")))
+
+    def _read_run(self) -> None:
+        target = self._target
+        if target is None:
+            return
+        if self._feed is None or self._feed[0] != target:
+            self._feed = (target, self._source.follow(target))
+        snapshot = self._feed[1].read()
+        if self._target is target and snapshot != self._last.get("run"):
+            self._last["run"] = snapshot
+            self._post(RunRead(snapshot))
+
+    def _read_runs(self) -> None:
+        runs = self._source.runs()
+        if runs != self._last.get("runs"):
+            self._last["runs"] = runs
+            self._post(RunsRead(runs))
+
+    def _read_machine(self) -> None:
+        machine = self._source.machine()
+        if "machine" not in self._last or looks_different(self._last["machine"], machine):
+            self._last["machine"] = machine
+            self._post(MachineRead(machine))

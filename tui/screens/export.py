@@ -1,0 +1,147 @@
+"""Export: what to write (adapter or merged model) and where; a child process then writes it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from profiles.problem import Problem, printable
+from tui.format import bytes_of_text, bytes_text
+from tui.monitor_text import progress_bar
+from tui.theme import look_of
+from tui.widgets.lines import Lines
+
+if TYPE_CHECKING:
+    from engine.export.request import Form
+    from engine.run.directory import RunDirectory
+
+KINDS: dict[Form, str] = {
+    "adapter": "the adapter alone, loaded beside its base model",
+    "merged": "one whole model, the adapter worked into the base",
+}
+AMOUNT_WIDTH = 26
+SHOWN_SECONDS = 0.25
+"""Progress is drawn at most so often: each drawing costs bytes."""
+
+
+class ExportDialog(ModalScreen[None]):
+    """Asks, writes and tells. Esc leaves it before it writes; a writing export is finished first."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("ctrl+t", "kind"),
+        ("up", "kind"),
+        ("down", "kind"),
+        ("escape", "leave"),
+    ]
+
+    def __init__(self, run: RunDirectory, run_name: str):
+        super().__init__()
+        self._export_run, self._run_name = run, run_name
+        self._kind: Form = "adapter"
+        self._state: Literal["asking", "writing", "done"] = "asking"
+        self._progress = ("", 0, 0, 0.0)
+        self._told = Text()
+        self._shown_at = 0.0
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(f"Export {self._run_name}", markup=False, classes="dialog-question")
+            yield Lines(self._paint_kinds, id="export-kinds")
+            yield Input(str(self._folder("adapter")), id="export-folder", compact=True)
+            yield Lines(self._paint_state, id="export-state")
+
+    def on_mount(self) -> None:
+        folder = self.query_one(Input)
+        folder.cursor_blink = False
+        folder.focus()
+
+    def _folder(self, kind: Form) -> Path:
+        return self._export_run.path / "exports" / kind
+
+    def _paint_kinds(self, width: int, height: int) -> list[Text]:
+        look = look_of(self)
+        lines = []
+        for kind, what in KINDS.items():
+            chosen = kind == self._kind
+            mark = look.glyph("● ", "* ") if chosen else "  "
+            line = Text().append(mark + kind.ljust(9), style=look.accent if chosen else look.dim)
+            lines.append(line.append(what, style="" if chosen else look.dim))
+        return [*lines, Text(), Text("into", style=look.dim)]
+
+    def _paint_state(self, width: int, height: int) -> list[Text]:
+        look = look_of(self)
+        if self._state == "asking":
+            keys = Text()
+            for key, what in (("enter", "write it"), ("up/down", "choose"), ("esc", "leave")):
+                keys.append(key, style=look.accent).append(f" {what}   ", style=look.dim)
+            return [self._told, keys]
+        if self._state == "done":
+            return [self._told, Text().append("esc", style=look.accent).append(" back", style=look.dim)]
+        detail, done, total, began_at = self._progress
+        seconds = time.monotonic() - began_at
+        rate = f" {bytes_text(done / seconds)}/s" if done and seconds > 1 else ""
+        amount = (bytes_of_text(done, total) + rate if total else "").rjust(AMOUNT_WIDTH)
+        bar = progress_bar(done, total, max(10, width - AMOUNT_WIDTH), look)
+        return [Text(detail or "starting", style=look.dim), bar.append(amount)]
+
+    def _show(self) -> None:
+        for lines in self.query(Lines):
+            lines.repaint()
+
+    def action_kind(self) -> None:
+        if self._state != "asking":
+            return
+        folder, before = self.query_one(Input), self._folder(self._kind)
+        self._kind = "merged" if self._kind == "adapter" else "adapter"
+        if folder.value == str(before):
+            folder.value = str(self._folder(self._kind))
+        self._show()
+
+    def action_leave(self) -> None:
+        if self._state == "writing":
+            self.notify("It is being written; wait for its end.", severity="warning")
+        else:
+            self.dismiss()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if self._state != "asking":
+            return
+        into, kind = Path(event.value.strip()).expanduser().absolute(), self._kind
+        self._state, self._progress = "writing", ("", 0, 0, time.monotonic())
+        self._show()
+        self.run_worker(lambda: self._write(kind, into), thread=True)
+
+    def _write(self, kind: Form, into: Path) -> None:
+        """In a thread: start the child and wait for its end."""
+        from engine.export.request import export_run
+
+        look = look_of(self)
+
+        def progress(detail: str, done: int, total: int) -> None:
+            now = time.monotonic()
+            began_at = self._progress[3] if self._progress[0] == detail else now
+            self._progress = (detail, done, total, began_at)
+            if now - self._shown_at >= SHOWN_SECONDS:
+                self._shown_at = now
+                self.app.call_from_thread(self._show)
+
+        try:
+            written = export_run(self._export_run, kind, into, progress)
+        except Problem as problem:
+            told = Text(f"{problem.what}. {problem.fix}", style=look.bad)
+            self.app.call_from_thread(self._end, "asking", told)
+        else:
+            told = Text().append(look.glyph("✓ ", "+ "), style=look.good).append(printable(written, 500))
+            self.app.call_from_thread(self._end, "done", told)
+
+    def _end(self, state: Literal["asking", "done"], told: Text) -> None:
+        self._state, self._told = state, told
+        self._show()

@@ -1,0 +1,217 @@
+"""Home: the machine with who uses it, and all runs, newest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.widgets import Input
+
+from tui import run_actions
+from tui.format import bytes_text, counted, moment_text
+from tui.keys import Key, KeyedScreen
+from tui.widgets.key_bar import KeyBar
+from tui.widgets.lines import Lines
+from tui.widgets.machine_panel import MachinePanel
+from tui.widgets.painted import cut, spread
+from tui.widgets.run_table import RunTable
+
+if TYPE_CHECKING:
+    from engine.run.directory import RunDirectory
+    from engine.run.summary import RunSummary
+    from tui.snapshots import Machine
+
+
+class HomeScreen(KeyedScreen):
+    """The first screen. It is given what the follower read with `show_runs` and `show_machine`."""
+
+    TITLE_WORD = "Home"
+    AUTO_FOCUS = ""
+    KEYS = (
+        Key("n", "new", "new", "Choose a model and data and start a run."),
+        Key("enter,l", "open", "open", "Watch the run under the cursor, live or ended."),
+        Key("c", "chat", "chat", "Ask the base and the tuned model the same questions."),
+        Key("s", "stop", "stop", "End the run after its present step, with everything saved."),
+        Key("r", "resume", "resume", "Continue a stopped or failed run from its last checkpoint."),
+        Key("e", "export", "export", "Write the adapter, or the merged model, to a folder."),
+        Key("slash", "filter", "find", "Show only runs that contain a text; Esc shows all again."),
+        Key("j,down", "down", "down", "Next run.", footer=False, palette=False),
+        Key("k,up", "up", "up", "Previous run.", footer=False, palette=False),
+        Key("g,home", "first", "first", "Newest run.", footer=False, palette=False),
+        Key("G,end", "last", "last", "Oldest run.", footer=False, palette=False),
+        Key("y", "copy", "copy path", "Copy the run folder's path.", footer=False),
+        Key("escape", "back", "back", "Show all runs again.", footer=False, palette=False),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._all: tuple[RunSummary, ...] | None = None
+        self._machine: Machine | None = None
+        self._filter = ""
+
+    def compose(self) -> ComposeResult:
+        yield Lines(self._paint_header, id="header")
+        yield MachinePanel(id="machine")
+        yield RunTable(id="runs")
+        yield Input(placeholder="part of a name, model, method or state", id="filter", compact=True)
+        yield Lines(self._paint_detail, id="detail")
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        filter_input = self.query_one(Input)
+        filter_input.cursor_blink = False
+        filter_input.display = False
+        self._show_table()
+
+    def on_screen_resume(self) -> None:
+        self.finetui.screen_shown()
+
+    # What the follower read
+
+    @property
+    def live_names(self) -> tuple[str, ...]:
+        """The names of the runs that go on when the app is left."""
+        return tuple(run.spec_name for run in self._all or () if run.state in run_actions.LIVE)
+
+    def show_runs(self, runs: tuple[RunSummary, ...]) -> None:
+        self._all = runs
+        self._show_table()
+
+    def show_machine(self, machine: Machine) -> None:
+        self._machine = machine
+        self.query_one(MachinePanel).show(machine)
+        self.query_one("#header", Lines).repaint()
+
+    def _show_table(self) -> None:
+        words = self._filter.lower().split()
+        runs = tuple(run for run in self._all or () if all(word in _searched(run) for word in words))
+        if self._all is None:
+            empty = "reading the runs" + self.look.ellipsis
+        elif self._all:
+            empty = f"No run contains “{self._filter}”. Esc shows all."
+        else:
+            empty = "No runs yet. n makes the first; `finetui demo` in a shell shows the whole story in minutes."
+        if self.look.ascii:
+            empty = empty.replace("“", '"').replace("”", '"')
+        self.query_one(RunTable).show(runs, empty)
+        self._repaint_lines()
+
+    def _repaint_lines(self) -> None:
+        self.query_one("#header", Lines).repaint()
+        self.query_one("#detail", Lines).repaint()
+        self.query_one(KeyBar).repaint()
+
+    def _paint_header(self, width: int, height: int) -> list[Text]:
+        look = self.look
+        left = Text().append("finetui", style=look.accent)
+        if self._machine is not None:
+            hardware = self._machine.hardware
+            names = dict.fromkeys(f"{gpu.name} {bytes_text(gpu.total_bytes)}" for gpu in hardware.gpus)
+            device = ", ".join(names) or f"{hardware.cpu.name}, {counted(hardware.cpu.physical_cores, 'core')}"
+            left.append(f"   {hardware.host}", style=look.strong).append(f"{look.separator}{device}", style=look.dim)
+        right = Text()
+        if self._all is not None:
+            right.append(counted(len(self._all), "run"), style=look.dim)
+            right.append(look.separator, style=look.dim)
+            live = len(self.live_names)
+            right.append(f"{live} live", style=look.accent if live else look.dim)
+        return [spread(left, right, width, look)]
+
+    def _paint_detail(self, width: int, height: int) -> list[Text]:
+        look, run = self.look, self.query_one(RunTable).run
+        if run is None:
+            return []
+        what = look.separator.join([run.model, run.data, f"started {moment_text(run.started_at)}"])
+        lines = [Text(what, style=look.dim), Text(str(run.path), style=look.dim)]
+        if run.why:
+            lines.insert(0, Text(run.why, style=look.bad if run.state == "failed" else ""))
+        return [cut(line, width, look) for line in lines]
+
+    # Keys
+
+    def why_not(self, name: str) -> str | None:
+        if name not in {key.name for key in self.KEYS} or name in ("new", "filter", "back"):
+            return None
+        run = self.query_one(RunTable).run
+        has_model = run is not None and run.state in ("finished", "stopped")
+        return run_actions.why_not(name, run.state if run else None, has_model)
+
+    @property
+    def _directory(self) -> RunDirectory:
+        from engine.run.directory import RunDirectory
+
+        run = self.query_one(RunTable).run
+        assert run is not None
+        return RunDirectory(run.path)
+
+    @property
+    def _run_name(self) -> str:
+        run = self.query_one(RunTable).run
+        assert run is not None
+        return run.spec_name
+
+    def do_new(self) -> None:
+        from tui.screens.new_run import NewRunScreen
+
+        self.app.push_screen(NewRunScreen())
+
+    def do_open(self) -> None:
+        self.finetui.open_run(self._directory)
+
+    def do_chat(self) -> None:
+        run_actions.chat(self, self._directory)
+
+    def do_stop(self) -> None:
+        run_actions.stop(self, self._directory, self._run_name)
+
+    def do_resume(self) -> None:
+        run_actions.resume(self, self._directory, self._run_name)
+
+    def do_export(self) -> None:
+        run_actions.export(self, self._directory, self._run_name)
+
+    def do_copy(self) -> None:
+        run_actions.copy(self, str(self._directory.path))
+
+    def do_down(self) -> None:
+        self.query_one(RunTable).move(1)
+
+    def do_up(self) -> None:
+        self.query_one(RunTable).move(-1)
+
+    def do_first(self) -> None:
+        self.query_one(RunTable).move(-len(self._all or ()))
+
+    def do_last(self) -> None:
+        self.query_one(RunTable).move(len(self._all or ()))
+
+    def do_filter(self) -> None:
+        filter_input = self.query_one(Input)
+        filter_input.display = True
+        # After this key was handled, or the slash would be typed into it.
+        self.call_after_refresh(filter_input.focus)
+
+    def do_back(self) -> None:
+        filter_input = self.query_one(Input)
+        filter_input.value = ""
+        filter_input.display = False
+        self.set_focus(None)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self._filter = event.value
+        self._show_table()
+
+    def on_input_submitted(self) -> None:
+        self.query_one(Input).display = bool(self._filter)
+        self.set_focus(None)
+
+    def on_run_table_moved(self) -> None:
+        self._repaint_lines()
+
+    async def on_run_table_opened(self) -> None:
+        await self.action_key("open")
+
+
+def _searched(run: RunSummary) -> str:
+    return " ".join([run.spec_name, run.name, run.model, run.data, run.method, run.state, run.why]).lower()

@@ -1,0 +1,215 @@
+"""Monitor: one run, live or ended, as its journal tells it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Container, Horizontal, Vertical
+
+from tui import monitor_text, run_actions
+from tui.keys import Key, RunScreen
+from tui.monitor_charts import METRICS, chart_data
+from tui.theme import Look
+from tui.widgets.key_bar import KeyBar
+from tui.widgets.line_chart import LineChart
+from tui.widgets.lines import Lines
+from tui.widgets.memory_panel import MemoryPanel
+from tui.widgets.panel import Blocks, Panel
+
+if TYPE_CHECKING:
+    from engine.run.directory import RunDirectory
+    from tui.snapshots import RunSnapshot
+
+VIEWS = ("log", "samples", "notes", "result")
+
+
+class MonitorScreen(RunScreen):
+    """Shows `run`. The follower's snapshots come in with `show_run`."""
+
+    TITLE_WORD = "Monitor"
+    AUTO_FOCUS = ""
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (20, "-low"), (34, "-tall")]  # noqa: RUF012
+    KEYS = (
+        Key("escape,h", "back", "home", "Back to Home."),
+        Key("s", "stop", "stop", "End the run after its present step, with everything saved."),
+        Key("r", "resume", "resume", "Continue a stopped or failed run from its last checkpoint."),
+        Key("c", "chat", "chat", "Ask the base and the tuned model the same questions."),
+        Key("e", "export", "export", "Write the adapter, or the merged model, to a folder.", footer=False),
+        Key("m", "metric", "chart", "Chart the next number: loss, learning rate, gradient norm, speed."),
+        Key("v", "view", "view", "Show the next of log, samples, notes and result."),
+        Key("z", "zoom", "zoom", "Give the log, samples, notes or result the whole screen, and back."),
+        Key("w", "save", "save now", "Write a checkpoint after the present step.", footer=False),
+        Key("y", "copy", "copy path", "Copy the path of the output, or of the run folder.", footer=False),
+        Key("j,down", "down", "down", "Scroll the view below the chart.", footer=False, palette=False),
+        Key("k,up", "up", "up", "Scroll the view back.", footer=False, palette=False),
+        Key("g,home", "first", "first", "To the start of the view.", footer=False, palette=False),
+        Key("G,end", "last", "last", "To the end of the view.", footer=False, palette=False),
+    )
+
+    def __init__(self, run: RunDirectory):
+        super().__init__()
+        self.run = run
+        self._snapshot: RunSnapshot | None = None
+        self._metric = METRICS[0]
+        self._phase_began = ("", 0.0, 0)
+
+    def compose(self) -> ComposeResult:
+        yield Lines(self._paint_title, id="title")
+        yield Lines(self._paint_progress, id="progress")
+        yield Lines(self._paint_readout, id="readout")
+        with Container(id="body"):
+            with Vertical(id="charts"):
+                yield LineChart(id="chart")
+                with Horizontal(id="small-charts"):
+                    for index in range(1, len(METRICS)):
+                        yield LineChart(id=f"chart-{index}")
+            with Vertical(id="side"):
+                yield MemoryPanel(id="memory")
+                yield Lines(self._paint_devices, id="devices")
+                yield Lines(self._paint_facts, id="facts")
+                yield Panel(("samples", "notes"), self._blocks, tails=(), id="side-panel")
+            yield Panel(VIEWS, self._blocks, id="panel")
+        yield KeyBar()
+
+    def on_screen_resume(self) -> None:
+        self.finetui.screen_shown()
+
+    def show_run(self, snapshot: RunSnapshot) -> None:
+        """Draw this snapshot; only what differs from the one before reaches the terminal."""
+        before, self._snapshot = self._snapshot, snapshot
+        state = snapshot.state
+        phase = f"{state.phase} {state.phase_detail}"
+        if phase != self._phase_began[0]:
+            self._phase_began = (phase, state.last_event_at or 0.0, state.phase_done)
+        ended_now = snapshot.liveness != "live" and (before is None or before.liveness == "live")
+        panel = self.query_one("#panel", Panel)
+        if ended_now:
+            panel.view = "result"
+        elif before is not None and before.liveness != "live" and snapshot.liveness == "live":
+            panel.view = "log"
+        self._show_all()
+
+    @property
+    def live_names(self) -> tuple[str, ...]:
+        """The run's name while it goes on when the app is left."""
+        live = self._snapshot is not None and self._snapshot.liveness == "live"
+        return (self.run.spec_name,) if live else ()
+
+    def _show_all(self) -> None:
+        snapshot = self._snapshot
+        if snapshot is None:
+            return
+        look = self.look
+        self.query_one("#chart", LineChart).show(chart_data(snapshot.state, self._metric, look))
+        others = [metric for metric in METRICS if metric is not self._metric]
+        for index, metric in enumerate(others, start=1):
+            self.query_one(f"#chart-{index}", LineChart).show(chart_data(snapshot.state, metric, look))
+        self.query_one(MemoryPanel).show(snapshot.state)
+        for widget in self.query(Lines):
+            widget.repaint()
+        for panel in self.query(Panel):
+            panel.repaint()
+        self.query_one(KeyBar).repaint()
+
+    # What the rows show
+
+    def _paint_title(self, width: int, height: int) -> list[Text]:
+        if self._snapshot is None:
+            name = Text().append(self.run.spec_name, style=self.look.strong)
+            return [name.append(f"  reading the run{self.look.ellipsis}", style=self.look.dim)]
+        return [monitor_text.title_line(self._snapshot, width, self.look)]
+
+    def _paint_progress(self, width: int, height: int) -> list[Text]:
+        if self._snapshot is None:
+            return []
+        return [monitor_text.progress_line(self._snapshot, self._phase_pace(), width, self.look)]
+
+    def _phase_pace(self) -> float | None:
+        """Things a second in the present phase, since this screen saw it begin."""
+        assert self._snapshot is not None
+        state = self._snapshot.state
+        _, began_at, began_done = self._phase_began
+        seconds = (state.last_event_at or 0.0) - began_at
+        return (state.phase_done - began_done) / seconds if seconds > 0 and state.phase_done > began_done else None
+
+    def _paint_readout(self, width: int, height: int) -> list[Text]:
+        return [monitor_text.readout_line(self._snapshot, width, self.look)] if self._snapshot else []
+
+    def _paint_devices(self, width: int, height: int) -> list[Text]:
+        if self._snapshot is None:
+            return []
+        return monitor_text.device_lines(self._snapshot.state.device, width, height, self.look)
+
+    def _paint_facts(self, width: int, height: int) -> list[Text]:
+        return monitor_text.fact_lines(self._snapshot, width, self.look) if self._snapshot else []
+
+    def _blocks(self, view: str, width: int, height: int, look: Look) -> Blocks:
+        if self._snapshot is None:
+            return []
+        if view == "log":
+            return monitor_text.log_blocks(self._snapshot, width, look)
+        if view == "samples":
+            return monitor_text.sample_blocks(self._snapshot, width, height, look)
+        if view == "notes":
+            return monitor_text.note_blocks(self._snapshot, width, look)
+        return monitor_text.result_blocks(self._snapshot, width, look)
+
+    # Keys
+
+    def why_not(self, name: str) -> str | None:
+        if name not in ("stop", "resume", "chat", "export", "save"):
+            return None
+        if self._snapshot is None:
+            return "the run is being read"
+        return run_actions.why_not(name, self._snapshot.word, bool(self._snapshot.state.outputs))
+
+    def do_back(self) -> None:
+        if self.has_class("-zoomed"):
+            self.do_zoom()
+        else:
+            self.app.pop_screen()
+
+    def do_stop(self) -> None:
+        run_actions.stop(self, self.run, self.run.spec_name)
+
+    def do_resume(self) -> None:
+        run_actions.resume(self, self.run, self.run.spec_name)
+
+    def do_chat(self) -> None:
+        run_actions.chat(self, self.run)
+
+    def do_export(self) -> None:
+        run_actions.export(self, self.run, self.run.spec_name)
+
+    def do_save(self) -> None:
+        run_actions.save(self, self.run)
+
+    def do_copy(self) -> None:
+        outputs = self._snapshot.state.outputs if self._snapshot else {}
+        path = self.run.path / next(iter(outputs.values())) if outputs else self.run.path
+        run_actions.copy(self, str(path))
+
+    def do_metric(self) -> None:
+        self._metric = METRICS[(METRICS.index(self._metric) + 1) % len(METRICS)]
+        self._show_all()
+
+    def do_view(self) -> None:
+        self.query_one("#panel", Panel).choose_next()
+
+    def do_zoom(self) -> None:
+        self.toggle_class("-zoomed")
+
+    def do_down(self) -> None:
+        self.query_one("#panel", Panel).scroll_blocks(1)
+
+    def do_up(self) -> None:
+        self.query_one("#panel", Panel).scroll_blocks(-1)
+
+    def do_first(self) -> None:
+        self.query_one("#panel", Panel).scroll_blocks(-(10**6))
+
+    def do_last(self) -> None:
+        self.query_one("#panel", Panel).scroll_blocks(10**6)

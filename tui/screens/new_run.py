@@ -1,0 +1,184 @@
+"""New run: model, data, settings, review, launch. Enter takes what is proposed; Esc backs out one step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.widgets import ContentSwitcher
+
+from tui.keys import APP_KEYS, Key, KeyedScreen
+from tui.theme import look_of
+from tui.widgets.key_bar import KeyBar
+from tui.widgets.lines import Lines
+from tui.widgets.new_run_data import DataStep
+from tui.widgets.new_run_draft import Draft
+from tui.widgets.new_run_model import ModelStep
+from tui.widgets.new_run_places import label
+from tui.widgets.new_run_review import ReviewStep
+from tui.widgets.new_run_settings import SettingsStep
+from tui.widgets.new_run_source import SourceStep
+from tui.widgets.new_run_sources import Sources
+from tui.widgets.painted import spread
+
+STEPS = ("model", "data", "settings", "review")
+# Which steps a key belongs to; the footer and the help show those of the present one.
+KEYS_OF = {
+    "model": ("next", "back", "type_path"),
+    "data": ("next", "back", "type_path", "add_file", "hold_out"),
+    "settings": ("next", "back", "less", "more", "edit_value", "reset"),
+    "review": ("next", "back", "rename", "copy_command"),
+}
+
+
+class NewRunScreen(KeyedScreen):
+    """Gathers a Draft step by step. `sources` stands between it and the engine."""
+
+    TITLE_WORD = "New run"
+    KEYS = (
+        Key("enter", "next", "next", "Take what is highlighted or proposed and go to the next step."),
+        Key("escape", "back", "back", "Go back one step; from the first one, leave."),
+        Key("slash", "type_path", "path", "Type a path, or a few letters to filter by; Tab completes it."),
+        Key("space", "add_file", "add", "Learn from several files: add this one, or take it out."),
+        Key("o", "hold_out", "hold out", "Never train on the highlighted file: measure by it."),
+        Key("left,h", "less", "less", "Take the next smaller or the previous value."),
+        Key("right,l", "more", "more", "Take the next larger or the following value."),
+        Key("e", "edit_value", "type", "Type a value; a digit begins one too."),
+        Key("r", "reset", "reset", "Go back to the proposed value."),
+        Key("n", "rename", "name", "Give the run another name."),
+        Key("y", "copy_command", "copy command", "Copy the command that starts the same run."),
+    )
+    CSS = """
+    NewRunScreen #steps { height: 1; margin-bottom: 1; }
+    NewRunScreen ContentSwitcher { height: 1fr; }
+    """
+
+    def __init__(self, sources: Sources | None = None):
+        super().__init__()
+        self.sources = sources or Sources()
+        self.draft = Draft()
+        self.step = STEPS[0]
+
+    def compose(self) -> ComposeResult:
+        sources = self.sources
+        yield Lines(self._steps_line, id="steps")
+        with ContentSwitcher(initial=self.step):
+            yield ModelStep(sources.model_places, sources.inspect_model, id="model")
+            yield DataStep(sources.data_places, sources.preview, id="data")
+            yield SettingsStep(sources.propose, id="settings")
+            yield ReviewStep(sources.launch, id="review")
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        self.set_class(look_of(self.query_one(KeyBar)).ascii, "-ascii")
+        self.query_one(ModelStep).focus_picker()
+
+    @property
+    def all_keys(self) -> tuple[Key, ...]:
+        keys = [key for key in self.KEYS if key.name in KEYS_OF[self.step]]
+        if self.step == "review":
+            keys[0] = replace(keys[0], label="start", help="Start the run. It goes on when the app is closed.")
+        return (*keys, *APP_KEYS)
+
+    def why_not(self, name: str) -> str | None:
+        if any(key.name == name for key in self.KEYS) and name not in KEYS_OF[self.step]:
+            return "not in this step"
+        return None
+
+    @on(SourceStep.Done)
+    def _source_chosen(self, event: SourceStep.Done) -> None:
+        event.stop()
+        if isinstance(event.step, ModelStep):
+            if self.draft.model != event.path:
+                self.draft.overrides.clear()  # what suited one model says nothing of another
+            self.draft.model = event.path
+            self._open("data")
+        elif isinstance(event.step, DataStep):
+            self.draft.train, self.draft.held_out = event.step.train, event.step.held_out
+            self._open("settings")
+
+    @on(SettingsStep.Done)
+    def _settings_done(self, event: SettingsStep.Done) -> None:
+        event.stop()
+        self._open("review")
+
+    @on(ReviewStep.Launched)
+    def _launched(self, event: ReviewStep.Launched) -> None:
+        event.stop()
+        self.app.open_run(event.run)  # type: ignore[attr-defined]
+
+    def do_next(self) -> None:
+        if self.step == "settings":
+            self.query_one(SettingsStep).next()
+        elif self.step == "review":
+            self.query_one(ReviewStep).launch()
+
+    def do_back(self) -> None:
+        review = self.query_one(ReviewStep)
+        if review.launching or review.stop_rename() or self.query_one(SettingsStep).stop_edit():
+            return
+        place = STEPS.index(self.step)
+        if place:
+            self._open(STEPS[place - 1])
+        else:
+            self.dismiss()
+
+    def do_type_path(self) -> None:
+        self._source.picker.enter_line("")
+
+    def do_add_file(self) -> None:
+        self.query_one(DataStep).toggle_train()
+
+    def do_hold_out(self) -> None:
+        self.query_one(DataStep).toggle_held_out()
+
+    def do_less(self) -> None:
+        self.query_one(SettingsStep).change(-1)
+
+    def do_more(self) -> None:
+        self.query_one(SettingsStep).change(1)
+
+    def do_edit_value(self) -> None:
+        self.query_one(SettingsStep).start_edit()
+
+    def do_reset(self) -> None:
+        self.query_one(SettingsStep).reset()
+
+    def do_rename(self) -> None:
+        self.query_one(ReviewStep).rename()
+
+    def do_copy_command(self) -> None:
+        self.app.copy_to_clipboard(self.draft.command_text())
+        self.notify("The command is copied.", timeout=3)
+
+    @property
+    def _source(self) -> SourceStep:
+        return self.query_one(f"#{self.step}", SourceStep)
+
+    def _open(self, step: str) -> None:
+        self.step = step
+        self.query_one(ContentSwitcher).current = step
+        if step in ("model", "data"):
+            self._source.focus_picker()
+        elif step == "settings":
+            self.query_one(SettingsStep).open(self.draft)
+        else:
+            self.query_one(ReviewStep).open(self.draft)
+        self.query_one("#steps", Lines).repaint()
+        self.query_one(KeyBar).repaint()
+
+    def _steps_line(self, width: int, height: int) -> list[Text]:
+        look, now = look_of(self), STEPS.index(self.step)
+        line = Text.assemble(("New run", look.strong), "   ")
+        for place, step in enumerate(STEPS):
+            number = look.glyph("✓", "+") if place < now else str(place + 1)
+            style = look.accent if place == now else look.dim
+            line.append(f"{number} {step}", style=f"bold {style}" if place == now else style)
+            if place < len(STEPS) - 1:
+                line.append(f" {look.glyph('›', '>')} ", style=look.faint)
+        chosen = [label(self.draft.model)] if self.draft.model and now else []
+        chosen += [self.draft.train[0].name] if self.draft.train and now > 1 else []
+        words = Text(look.separator.join(chosen), style=look.dim)
+        return [spread(line, words if line.cell_len + words.cell_len + 2 <= width else Text(), width, look)]

@@ -1,0 +1,40 @@
+"""The footer: the screen's keys in one row, those that cannot be used now dimmed, with the reason where it fits."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from tui.keys import KeyedScreen
+from tui.widgets.painted import Painted
+
+
+class KeyBar(Painted):
+    """Draws the keys of the KeyedScreen it is on. Call `repaint()` when what can be done changed."""
+
+    DEFAULT_CSS = "KeyBar { dock: bottom; height: 1; width: 100%; padding: 0 1; }"
+
+    def paint(self, width: int, height: int) -> list[Text]:
+        screen = self.screen
+        assert isinstance(screen, KeyedScreen)
+        keys = [key for key in screen.all_keys if key.footer]
+        reasons = {key.name: screen.why_not(key.name) for key in keys}
+        gap = "  "
+        plain_width = sum(len(key.shown) + 1 + len(key.label) for key in keys) + len(gap) * (len(keys) - 1)
+        room = width - plain_width
+        bar = Text(no_wrap=True)
+        for key in keys:
+            reason = reasons[key.name]
+            entry = Text()
+            if reason is None:
+                entry.append(key.shown, style=self.look.accent).append(f" {key.label}", style=self.look.dim)
+            else:
+                entry.append(f"{key.shown} {key.label}", style=self.look.faint)
+                if room >= len(reason) + 3:
+                    entry.append(f" ({reason})", style=self.look.faint)
+                    room -= len(reason) + 3
+            if bar.cell_len + entry.cell_len + len(gap) > width + len(gap):
+                break
+            if bar.cell_len:
+                bar.append(gap)
+            bar.append_text(entry)
+        return [bar]

@@ -1,0 +1,209 @@
+"""What the New run screen has gathered so far, and the settings it lets a person change. No widgets here."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.spec import RunSpec, parse_spec
+from profiles.problem import Problem, printable
+from tui.format import count_text, learning_rate_text
+
+if TYPE_CHECKING:
+    from engine.propose import Proposal
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One line of the settings step: a field of RunSpec, the values the arrow keys walk through, its looks"""
+
+    field: str
+    label: str
+    ladder: tuple[Value, ...]
+    meaning: str
+    show: Callable[[Any], str] = str
+    unit: str = ""
+    adapters_only: bool = False
+
+    def value(self, spec: RunSpec) -> Value:
+        section, name = self.field.split(".")
+        return getattr(getattr(spec, section), name)
+
+    def step(self, value: Value, direction: int) -> Value:
+        """The next value in `direction` (1 or -1); words wrap around, numbers stop at the ends."""
+        if isinstance(value, str | bool):
+            return self.ladder[(self.ladder.index(value) + direction) % len(self.ladder)]
+        rungs = [rung for rung in self.ladder if (rung > value if direction > 0 else rung < value)]  # type: ignore[operator]
+        return (rungs[0] if direction > 0 else rungs[-1]) if rungs else value
+
+    def parse(self, text: str) -> Value:
+        """A typed value. Raises Problem when it is none of the words, or no number, that this takes."""
+        typed = text.strip().casefold()
+        words = {self.show(value).casefold(): value for value in self.ladder}
+        if typed in words:
+            return words[typed]
+        if isinstance(self.ladder[0], str | bool):
+            close = [value for word, value in words.items() if typed and word.startswith(typed)]
+            if len(close) == 1:
+                return close[0]
+            raise Problem(self.label, f"is {printable(repr(text))}", f"Type one of: {', '.join(words)}.")
+        try:
+            number = float(typed.replace(",", "").replace("_", "").split(" ")[0])
+        except ValueError:
+            raise Problem(self.label, f"is {printable(repr(text))}, not a number", "Type a number.") from None
+        if not math.isfinite(number):
+            raise Problem(self.label, "is not a finite number", "Type a number.")
+        # 1.0 typed for a count is a count; 1.5 is left to the spec, which says why it is refused.
+        whole = isinstance(self.ladder[0], int) and number.is_integer()
+        return int(number) if whole else number
+
+
+def _doubling(first: int, last: int) -> tuple[int, ...]:
+    return tuple(first * 2**power for power in range(int(math.log2(last // first)) + 1))
+
+
+def _one_two_five(first_power: int, last_power: int) -> tuple[float, ...]:
+    powers = range(first_power, last_power + 1)
+    return tuple(float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5))
+
+
+def _checkpointing_text(every: int) -> str:
+    return {0: "never", 1: "every layer", 2: "every 2nd layer", 3: "every 3rd layer"}.get(
+        every, f"every {every}th layer"
+    )
+
+
+def _cadence_text(steps: int) -> str:
+    return count_text(steps) if steps else "before, after"
+
+
+SETTINGS = (
+    Setting("method.kind", "method", ("lora", "qlora", "full"), "how the model becomes trainable"),
+    Setting("method.rank", "rank", _doubling(1, 256), "inner width of the LoRA matrices", adapters_only=True),
+    Setting(
+        "method.alpha",
+        "alpha",
+        tuple(float(each) for each in _doubling(1, 512)),
+        "LoRA's update is scaled by alpha / rank",
+        lambda value: f"{value:g}",
+        adapters_only=True,
+    ),
+    Setting(
+        "data.sequence_length",
+        "sequence length",
+        _doubling(128, 131072),
+        "longest row; longer conversations are cut at the end",
+        count_text,
+        "tokens",
+    ),
+    Setting(
+        "train.epochs",
+        "epochs",
+        (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 10.0, 20.0),
+        "passes over the training rows",
+        lambda value: f"{value:g}",
+    ),
+    Setting(
+        "optimizer.learning_rate",
+        "learning rate",
+        _one_two_five(-6, -2),
+        "the highest rate of the schedule",
+        learning_rate_text,
+    ),
+    Setting("schedule.kind", "schedule", ("cosine", "linear", "constant"), "how the rate falls after the warm-up"),
+    Setting("train.micro_batch", "micro-batch", _doubling(1, 256), "rows that go through the model at once"),
+    Setting("train.gradient_accumulation", "accumulation", _doubling(1, 256), "micro-batches per optimizer step"),
+    Setting(
+        "data.packing",
+        "packing",
+        (True, False),
+        "several conversations in one row, isolated from each other",
+        lambda value: "yes" if value else "no",
+    ),
+    Setting(
+        "train.gradient_checkpointing",
+        "checkpointing",
+        (0, 1, 2, 3, 4),
+        "recompute activations in the backward: slower, but less memory",
+        _checkpointing_text,
+    ),
+    Setting(
+        "optimizer.kind",
+        "optimizer",
+        ("adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"),
+        "8-bit and paged ones take less memory",
+    ),
+    Setting(
+        "evaluation.every_steps",
+        "held-out loss",
+        (0, 5, 10, 20, 25, 50, 100, 200, 500, 1000),
+        "how often the loss on held-out rows is measured",
+        _cadence_text,
+        "steps",
+    ),
+)
+
+
+@dataclass
+class Draft:
+    """The choices so far; `overrides` holds only what a person changed, by dotted field name."""
+
+    model: Path | None = None
+    train: tuple[Path, ...] = ()
+    held_out: Path | None = None
+    overrides: dict[str, Value] = field(default_factory=dict)
+    name: str | None = None
+    proposal: Proposal | None = None
+
+    @property
+    def nested_overrides(self) -> dict[str, dict[str, Value]]:
+        nested: dict[str, dict[str, Value]] = {}
+        for dotted, value in self.overrides.items():
+            section, name = dotted.split(".")
+            nested.setdefault(section, {})[name] = value
+        return nested
+
+    def command(self) -> list[str]:
+        """The words of the command that starts the same run."""
+        words = ["finetui", "train", "--model", str(self.model)]
+        for path in self.train:
+            words += ["--data", str(path)]
+        if self.held_out is not None:
+            words += ["--held-out", str(self.held_out)]
+        if self.name is not None:
+            words += ["--name", self.name]
+        for dotted, value in self.overrides.items():
+            words += ["--set", f"{dotted}={str(value).lower() if isinstance(value, bool) else value}"]
+        return words
+
+    def command_text(self) -> str:
+        return shlex.join(self.command())
+
+
+def check(spec: RunSpec, setting: Setting, value: Value) -> None:
+    """Raise Problem, with the setting's own name, when `spec` would not be valid with `value` there."""
+    section, name = setting.field.split(".")
+    values = spec.model_dump(mode="json", exclude_none=True)
+    values[section][name] = value
+    try:
+        parse_spec(values, "settings")
+    except Problem as problem:
+        raise Problem(setting.label, problem.what, "Type another value; Esc leaves it as it was.") from None
+
+
+def check_name(spec: RunSpec, name: str) -> None:
+    """Raise Problem when `name` cannot be the name of a run."""
+    try:
+        parse_spec(spec.model_dump(mode="json", exclude_none=True) | {"name": name}, "settings")
+    except Problem:
+        raise Problem(
+            "name",
+            f"is {printable(repr(name))}",
+            "Up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit.",
+        ) from None
