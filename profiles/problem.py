@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 
 # Control characters, line separators, marks that reorder text (bidi), byte order marks, and lone surrogates.
-_CONTROL = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 def printable(value: object, limit: int = 80) -> str:
