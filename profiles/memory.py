@@ -162,20 +162,20 @@ def loss_bytes(geometry: Geometry, settings: Settings) -> int:
     """The chunked cross-entropy at its widest, with every token a target (engine.objectives.next_token).
 
     States that predict and their gradient; then either a chunk's softmax (its logits, their fp32 copy below fp32,
-    the log-softmax, and the slope of the chunk before) or its backward (logits, slope, the slope in the compute
-    dtype), with, where the head learns, the summed gradient, the last chunk's and this one's.
+    and the log-softmax) or its backward (logits, slope, the slope in the compute dtype), with, where the head learns,
+    the summed gradient and this chunk's.
     """
     layer = Layer.of(geometry, settings)
     targets = settings.tokens
     chunks = math.ceil(targets / settings.loss_chunk)
     chunk_logits = geometry.vocab_size * min(targets, settings.loss_chunk)
     logits, upcast = layer.compute_bytes, _FP32 if settings.autocast else 0
-    softmax = chunk_logits * (logits + upcast + _FP32 + (_FP32 if chunks > 1 else 0))
+    softmax = chunk_logits * (logits + upcast + _FP32)
     backward = chunk_logits * (logits + _FP32 + (logits if settings.autocast else 0))
     if settings.method == "full":
         head = _FP32 * geometry.vocab_size * geometry.hidden_size
-        softmax += min(chunks - 1, 2) * head
-        backward += min(chunks, 3) * head + (head // 2 if settings.autocast else 0)
+        softmax += min(chunks - 1, 1) * head
+        backward += min(chunks, 2) * head + (head // 2 if settings.autocast else 0)
     return 2 * targets * layer.residual_bytes * layer.hidden + max(softmax, backward)
 
 

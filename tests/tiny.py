@@ -14,7 +14,7 @@ from typing import Any, Literal
 from engine.offline import set_offline
 from engine.spec import RunSpec, parse_spec
 
-Family = Literal["llama", "qwen3", "gemma3", "mistral", "gpt2", "mixtral"]
+Family = Literal["llama", "qwen2", "qwen3", "gemma3", "mistral", "gpt2", "mixtral"]
 Template = Literal["chatml", "gemma"]
 Method = Literal["lora", "full", "qlora"]
 
@@ -185,6 +185,7 @@ def _config(family: Family, hidden: int, layers: int, context: int) -> Any:
     }
     families: dict[Family, Callable[[], Any]] = {
         "llama": lambda: transformers.LlamaConfig(**shape),
+        "qwen2": lambda: transformers.Qwen2Config(**shape),  # q, k and v have biases
         "qwen3": lambda: transformers.Qwen3Config(**shape),
         "mistral": lambda: transformers.MistralConfig(**shape, sliding_window=64),
         "mixtral": lambda: transformers.MixtralConfig(**shape, num_local_experts=4, num_experts_per_tok=2),

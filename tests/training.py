@@ -19,7 +19,10 @@ from engine.spec import RunSpec, parse_spec  # noqa: E402
 from engine.train.recipe import Recipe  # noqa: E402
 from engine.train.setup import Setup, build  # noqa: E402
 
-WORDS = ["the", "fever", "came", "on", "monday", "after", "rain", "and", "bread", "in", "a", "long", "street", "nobody", "owns", "an", "umbrella", "there"]
+WORDS = (
+    *("the", "fever", "came", "on", "monday", "after", "rain", "and", "bread"),
+    *("in", "a", "long", "street", "nobody", "owns", "an", "umbrella", "there"),
+)
 
 
 def write_chats(path: Path, rows: int, seed: int = 0, longest: int = 30) -> Path:

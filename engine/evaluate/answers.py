@@ -30,7 +30,8 @@ def generate_answers(
 ) -> list[str]:
     """The model's greedy answer to each prompt (token ids), in order, without special tokens.
 
-    The model must be set to an attention that reads masks; `stop_tokens` are token ids that end an answer. Prompts that leave no room in the context are answered "".
+    The model must be set to an attention that reads masks; `stop_tokens` are token ids that
+    end an answer. Prompts that leave no room in the context are answered "".
     """
     was_training = model.training
     model.eval()

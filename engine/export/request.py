@@ -11,8 +11,9 @@ from typing import IO, Any, Literal
 from engine.export.copying import Progress
 from engine.export.output import output_of
 from engine.export.staging import check_target, sweep
+from engine.modules import module_command, module_environment
 from engine.run.directory import RunDirectory
-from engine.serve.child import describe_exit, last_line, module_command, module_environment
+from engine.serve.child import describe_exit, last_line
 from profiles.problem import Problem
 
 Form = Literal["adapter", "merged"]

@@ -45,8 +45,11 @@ def _fused_forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> to
     wide = layer.lora_B[adapter].weight
     if not torch.is_autocast_enabled(x.device.type):
         narrow = narrow.to(wide.dtype)
-    if narrow.dtype is wide.dtype is result.dtype:
+    if not narrow.dtype is wide.dtype is result.dtype:
+        return result + F.linear(narrow, wide).to(result.dtype)
+    if type(layer.base_layer) is torch.nn.Linear:
         # In place: a linear layer's output is not kept for its backward, so nothing is overwritten that is needed.
         result.flatten(0, -2).addmm_(narrow.flatten(0, -2), wide.t())
         return result
-    return result + F.linear(narrow, wide).to(result.dtype)
+    # bitsandbytes' product is a custom function, whose output must not be written to when it comes as a view.
+    return torch.addmm(result.flatten(0, -2), narrow.flatten(0, -2), wide.t()).view_as(result)

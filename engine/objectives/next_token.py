@@ -48,6 +48,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     sum_ += gradient
             else:
                 grad_weights = list(gradients[1:])
+            # Or the next chunk's logits would be made beside this one's.
+            del rows, logits, log_shares, slope, gradients
         ctx.save_for_backward(grad_hidden, *grad_weights)
         return total * scale
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from pathlib import Path
 from typing import Any
 
 _PERIOD_SECONDS = 1.0
@@ -21,10 +22,10 @@ _STEPS_IN_TOTAL = 256
 class DeviceFeed:
     """The newest readings, for a loop that waits on `fileno`. A driver that hangs stops the readings, nothing else."""
 
-    def __init__(self, worker_pid: int):
+    def __init__(self, worker_pid: int, folder: Path):
         self._queue: queue.SimpleQueue[dict[str, Any] | str] = queue.SimpleQueue()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        threading.Thread(target=self._run, args=(worker_pid,), daemon=True, name="devices").start()
+        threading.Thread(target=self._run, args=(worker_pid, folder), daemon=True, name="devices").start()
 
     def fileno(self) -> int:
         """A descriptor that is readable while there are readings to take."""
@@ -41,14 +42,12 @@ class DeviceFeed:
             readings.append(self._queue.get())
         return readings
 
-    def _run(self, worker_pid: int) -> None:
+    def _run(self, worker_pid: int, folder: Path) -> None:
         shown: dict[str, Any] | None = None
         try:
-            from profiles.hardware import (
-                DeviceSampler,
-            )  # here, since its drivers' libraries take long to load
+            from profiles.hardware import DeviceSampler  # here: what it imports takes long to load
 
-            sampler = DeviceSampler(worker_pid)
+            sampler = DeviceSampler(worker_pid, folder)
             while True:
                 reading = sampler.sample()
                 if shown is None or looks_different(reading, shown):

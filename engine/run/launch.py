@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any, Literal
 
+from engine.modules import module_command, module_environment
 from engine.run.control import ask
 from engine.run.directory import RunDirectory, create_run
 from engine.run.journal import last_event
 from engine.run.lock import lock_holder
 from engine.run.log import last_lines
-from engine.run.processes import module_environment, recorded_processes
+from engine.run.processes import recorded_processes
 from profiles.problem import Problem
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def liveness(run: RunDirectory) -> Liveness:
 
 
 def _start(run: RunDirectory, *options: str) -> None:
-    command = [sys.executable, "-P", "-m", "engine.run.supervisor", str(run.path), *options]
+    command = module_command("engine.run.supervisor", str(run.path), *options)
     try:
         # The supervisor forks itself off and this command returns when it is ready, or with the reason why not.
         starter = subprocess.run(

@@ -76,7 +76,7 @@ class Supervisor:
         record_processes(run, processes)
         resumed_from = _newest_checkpoint(run) if resume else None
         self._record("attempt", number=number, resumed_from=resumed_from, worker_pid=self._worker.pid)
-        self._devices = DeviceFeed(self._worker.pid)
+        self._devices = DeviceFeed(self._worker.pid, run.path)
 
     def serve(self) -> None:
         """Journal, answer and pass on until the worker has ended; then write why."""

@@ -8,17 +8,15 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from engine.offline import set_offline
+from engine.modules import module_command, module_environment
 from engine.run.channel import CHANNEL_VARIABLE
 from engine.run.directory import RunDirectory
 from engine.run.identity import ProcessIdentity
-from engine.run.processes import module_environment
 from engine.run.records import from_line, to_line
 
 COMMAND_VARIABLE = "FINETUI_WORKER_COMMAND"
@@ -35,12 +33,9 @@ class WorkerProcess:
 
     def __init__(self, run: RunDirectory):
         """Start it. Raises OSError."""
-        command = shlex.split(os.environ.get(COMMAND_VARIABLE, "")) or [
-            *(sys.executable, "-P", "-m", "engine.train.worker")
-        ]
+        command = shlex.split(os.environ.get(COMMAND_VARIABLE, "")) or module_command("engine.train.worker")
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         environment = module_environment()
-        set_offline(environment)
         environment |= {
             CHANNEL_VARIABLE: str(theirs.fileno()),
             "PYTHONUNBUFFERED": "1",

@@ -1,4 +1,4 @@
-"""Our own Python modules as child processes: starting one, its lines, and in a sentence how it ended."""
+"""A child process of ours that speaks JSON lines: its lines, and in a sentence how it ended."""
 
 from __future__ import annotations
 
@@ -7,30 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Any
 
-import engine
-from engine.offline import set_offline
 from profiles.problem import printable
 
 Send = Callable[..., None]
-
-PACKAGE_ROOT = Path(engine.__file__).parents[1]
-
-
-def module_command(module: str, *arguments: str) -> list[str]:
-    """The command that runs `module`; -P keeps a torch.py in the current folder from being imported."""
-    return [sys.executable, "-P", "-m", module, *arguments]
-
-
-def module_environment() -> dict[str, str]:
-    """This process's environment with the offline switches set and finetui importable from wherever it is."""
-    environment = dict(os.environ)
-    set_offline(environment)
-    paths = [str(PACKAGE_ROOT), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return environment
 
 
 def describe_exit(status: int) -> str:

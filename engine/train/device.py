@@ -45,13 +45,8 @@ def choose_device() -> DeviceChoice:
         if major >= 8:
             return DeviceChoice("cuda", torch.bfloat16, (f"bf16: {name} (compute capability {major}.{minor}) has it",))
         return DeviceChoice("cuda", torch.float16, (f"fp16: {name} ({major}.{minor}) has no native bf16",))
-    if _cpu_multiplies_bf16():
-        return DeviceChoice(
-            "cpu",
-            torch.float32,
-            ("fp32: no GPU; this CPU has bf16 but its small products are faster in fp32",),
-        )
-    return DeviceChoice("cpu", torch.float32, ("fp32: no GPU, and this CPU has no native bf16",))
+    bf16 = "has native bf16, which model.dtype can ask for" if _cpu_has_bf16() else "has no native bf16"
+    return DeviceChoice("cpu", torch.float32, (f"fp32: there is no GPU, and this CPU {bf16}",))
 
 
 def choose_precision(requested: str, method: str, device: DeviceChoice) -> Precision:
@@ -68,7 +63,7 @@ def choose_precision(requested: str, method: str, device: DeviceChoice) -> Preci
     return Precision(compute, compute, autocast=True, reason=f"{reason}; adapters kept in fp32")
 
 
-def _cpu_multiplies_bf16() -> bool:
+def _cpu_has_bf16() -> bool:
     """Whether the CPU has bf16 dot products (x86: avx512_bf16 or amx_bf16; Arm: bf16)."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")

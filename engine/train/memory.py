@@ -41,7 +41,7 @@ class MemoryMeter:
         parameters: Iterable[torch.nn.Parameter],
         optimizer: torch.optim.Optimizer,
     ) -> dict[str, int]:
-        """The peak by component in bytes. Tensors that last are counted exactly; the rest of the peak is activations."""
+        """The peak by component in bytes. Tensors that last are counted; the rest of the peak is activations."""
         learning = {id(parameter) for parameter in parameters}
         frozen = [parameter for parameter in model.parameters() if id(parameter) not in learning]
         trained = [parameter for parameter in model.parameters() if id(parameter) in learning]

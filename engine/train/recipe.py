@@ -64,7 +64,7 @@ class Recipe:
         self.metrics = StepMetrics(setup.device, self._report_step)
         self.stopping = False
         self._last_evaluation: tuple[int, float | None] = (-1, None)
-        self._phase_spoke_at = 0.0
+        self._phase_spoke_at, self._phase_name = 0.0, ""
 
     def train(self) -> Ending:
         """Run to the end, or until stopped. Raises Problem when it cannot go on."""
@@ -195,7 +195,9 @@ class Recipe:
             self.metrics.flush()
             setup = self.setup
             with setup.accelerator.autocast():
-                loss = held_out_loss(setup.forward, setup.held_out_batches, setup.device)
+                loss = held_out_loss(setup.forward, setup.held_out_batches, setup.device, self._say_measuring)
+            if self._phase_name != "training":
+                self._phase("training", "")
             self._last_evaluation = (step, loss)
             if loss is not None:
                 self.channel.send(
@@ -203,6 +205,13 @@ class Recipe:
                 )
             self.metrics.start()
         return self._last_evaluation[1]
+
+    def _say_measuring(self, done: int, total: int) -> None:
+        """Tell of a measurement between steps, unless it is over before anybody could read that."""
+        if done == 1:
+            self._phase_spoke_at = time.monotonic()
+        if 1 < done < total:
+            self._phase("evaluating", "held-out loss", done, total)
 
     def _answer_rows(self) -> list[HeldOutRow]:
         return self.setup.dataset.held_out_rows[: self.spec.evaluation.answers]
@@ -327,7 +336,7 @@ class Recipe:
         now = time.monotonic()
         if 0 < done < total and now - self._phase_spoke_at < PHASE_INTERVAL_SECONDS:
             return
-        self._phase_spoke_at = now
+        self._phase_spoke_at, self._phase_name = now, phase
         self.channel.send("phase", phase=phase, detail=detail, done=done, total=total)
 
     def _report_memory(self) -> None:

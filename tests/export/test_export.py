@@ -17,7 +17,7 @@ import pytest
 import tiny
 
 from engine.export.request import export_run
-from engine.serve.child import module_command, module_environment
+from engine.modules import module_command, module_environment
 from profiles.problem import Problem
 
 MANY_FILES = 400

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import tiny
 
-from engine.serve.child import module_environment
+from engine.modules import module_environment
 from engine.serve.session import ChatSession, Chunk
 from profiles.problem import Problem
 

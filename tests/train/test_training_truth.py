@@ -158,12 +158,15 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(llama: Path, 
     assert first != other
 
 
-@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
-def test_every_method_learns(llama: Path, tmp_path: Path, method: str):
+@pytest.mark.parametrize(
+    ("method", "family"), [("lora", "llama"), ("full", "llama"), ("qlora", "llama"), ("qlora", "qwen2")]
+)
+def test_every_method_learns(tmp_path: Path, method: str, family: str):
+    model = tiny.make_model(tmp_path / "model", family)
     chats = write_chats(tmp_path / "learn.jsonl", 40, longest=6)
     rate = 3e-3 if method == "full" else 2e-2
     spec = make_spec(
-        llama,
+        model,
         chats,
         method={"kind": method, "rank": 16, "alpha": 16.0},
         optimizer={"learning_rate": rate},

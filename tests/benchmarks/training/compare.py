@@ -35,7 +35,7 @@ def main() -> None:
         for number in range(options.rounds):
             for method in ("full", "lora"):
                 for script, python in peers.items():
-                    result = {"method": method, "round": number, **run(python, script, assets, method, options.threads)}
+                    result = {"method": method} | run(python, script, assets, method, options.threads)
                     results.append(result)
                     print(
                         f"round {number + 1} {method:4} {result['peer']:14} {result['tokens_per_second']:6.0f} tokens/s "

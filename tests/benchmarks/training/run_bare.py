@@ -1,4 +1,4 @@
-"""A bare loop over transformers and peft on packed rows, with everything at its default: `run_bare.py ASSETS full|lora`.
+"""A bare loop over transformers and peft on packed rows, all at its default: `run_bare.py ASSETS full|lora`.
 
 Documents are kept apart by restarting position ids, from which transformers' sdpa path builds its block-diagonal mask.
 """

@@ -62,7 +62,7 @@ def main(assets: Path, method: str, output: str) -> None:
 
 
 def count_tokens(model: Any) -> list[int]:
-    """Counts, in the list's one item, the tokens that training forwards get; packed rows have no padding to speak of."""
+    """Counts, in the list's one item, the tokens that training forwards get; packed rows are hardly padded."""
     count, forward = [0], model.forward
 
     def counted(*args: Any, **kwargs: Any) -> Any:
