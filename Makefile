@@ -7,7 +7,7 @@ READY_TO_DEVELOP := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 # Test processes at once; each is told to use few threads, since several of them train.
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$(( n > 8 ? 8 : n )))
-PYTEST := OMP_NUM_THREADS=2 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 # `import ensurepip` leaves out Pythons that cannot make a virtual environment; running it leaves out version
 # managers' stand-ins for versions that are not installed.
 FIND_PYTHON = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
@@ -52,6 +52,7 @@ bench: $(READY_TO_DEVELOP)
 	@for script in tests/benchmarks/*.py; do \
 	  printf '\n== %s\n' "$$script"; PYTHONPATH=tests $(BIN)/python "$$script" || exit 1; \
 	done
+	$(BIN)/python tests/benchmarks/training/compare.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -38,8 +38,8 @@ def main() -> None:
                     result = {"method": method} | run(python, script, assets, method, options.threads)
                     results.append(result)
                     print(
-                        f"round {number + 1} {method:4} {result['peer']:14} {result['tokens_per_second']:6.0f} tokens/s "
-                        f"{result['peak_mib']:6.0f} MiB",
+                        f"round {number + 1} {method:4} {result['peer']:14} "
+                        f"{result['tokens_per_second']:6.0f} tokens/s {result['peak_mib']:6.0f} MiB",
                         flush=True,
                     )
     if options.json:
