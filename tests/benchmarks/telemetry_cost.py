@@ -43,7 +43,7 @@ print(*deaf.seconds)
 
 
 def main(steps: int) -> None:
-    os.environ.update(OMP_NUM_THREADS="2", OMP_WAIT_POLICY="PASSIVE")
+    os.environ.update(OMP_NUM_THREADS="2", GOMP_SPINCOUNT="1000")
     with tempfile.TemporaryDirectory() as home:
         os.environ["FINETUI_HOME"] = home
         alone, supervised = [], []
