@@ -17,6 +17,7 @@ from engine.methods.trainable import checkpoint_layers, count_parameters, make_t
 from engine.spec import RunSpec
 from engine.train.batches import MicroBatch, StepPlan, evaluation_batches
 from engine.train.device import Precision, choose_device, choose_precision
+from engine.train.document_attention import DOCUMENT_ATTENTION
 from engine.train.forward import Forward
 from engine.train.memory import MemoryMeter
 from engine.train.optimizer import make_optimizer
@@ -71,7 +72,7 @@ class Setup:
             "trainable_parameters": sum(parameter.numel() for parameter in self.parameters.values()),
             "device": self.device.type,
             "dtype": str(self.precision.compute).removeprefix("torch."),
-            "attention": self.forward.attention,
+            "attention": self.forward.attention.replace(DOCUMENT_ATTENTION, "per-document").removeprefix("finetui_"),
             "reasons": self.reasons,
         }
 

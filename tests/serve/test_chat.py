@@ -171,7 +171,8 @@ def test_both_sides_stream_in_turns(lora_chat: ChatSession) -> None:
     ]
     assert set(sides) == {"base", "tuned"}
     assert sides[:2] == ["base", "tuned"]
-    assert sum(before != after for before, after in pairwise(sides)) > 8
+    # The first side goes on after the second has begun. How often they change depends on the machine's speed.
+    assert sum(before != after for before, after in pairwise(sides)) >= 2
 
 
 def test_the_same_seed_gives_the_same_sample_and_another_seed_another(lora_chat: ChatSession) -> None:
