@@ -7,7 +7,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
 
-MODEL_DIRECTORY = _HERE / "model"
+MODEL_DIRECTORY = _HERE / "scribe-2m"
 TRAIN_FILE = _HERE / "data" / "clinic-messages.jsonl"
 HELD_OUT_FILE = _HERE / "data" / "clinic-messages.held-out.jsonl"
 

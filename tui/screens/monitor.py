@@ -31,7 +31,8 @@ class MonitorScreen(RunScreen):
     TITLE_WORD = "Monitor"
     AUTO_FOCUS = ""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (20, "-low"), (34, "-tall")]  # noqa: RUF012
+    # From 34 rows on a wide terminal has room for the small charts; a narrow one, with all in one column, from 44 on.
+    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (20, "-low"), (34, "-tall"), (44, "-high")]  # noqa: RUF012
     KEYS = (
         Key("escape,h", "back", "home", "Back to Home."),
         Key("s", "stop", "stop", "End the run after its present step, with everything saved."),
