@@ -63,6 +63,7 @@ class Recipe:
         self.progress = Progress(step=0, tokens_seen=0, best_held_out_loss=None, best_step=None)
         self.metrics = StepMetrics(setup.device, self._report_step)
         self.stopping = False
+        self._unanswered: list[str] = []
         self._last_evaluation: tuple[int, float | None] = (-1, None)
         self._phase_spoke_at, self._phase_name = 0.0, ""
 
@@ -346,7 +347,8 @@ class Recipe:
 
     def _obey_commands(self) -> None:
         """Do what a person asked for since the last step."""
-        for command in self.channel.commands():
+        commands, self._unanswered = [*self._unanswered, *self.channel.commands()], []
+        for command in commands:
             if command == "stop":
                 self.stopping = True
             elif command == "save":
@@ -372,5 +374,6 @@ class Recipe:
 
     def _stop_if_asked(self) -> None:
         """Raise StopRequestedError when a stop came while measuring; other requests wait for the next step."""
-        if "stop" in self.channel.commands() or self.channel.supervisor_gone:
+        self._unanswered += self.channel.commands()
+        if "stop" in self._unanswered or self.channel.supervisor_gone:
             raise StopRequestedError

@@ -11,8 +11,11 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from training import build_setup, losses, make_spec, train, write_chats
 
+from engine.run.channel import MemoryChannel
+from engine.run.directory import create_run
 from engine.train.checkpoint import list_checkpoints
 from engine.train.optimizer import rate_share
+from engine.train.recipe import Recipe
 
 
 @pytest.fixture(autouse=True)
@@ -189,3 +192,15 @@ def test_documents_in_one_row_do_not_see_each_other(tmp_path: Path, family: str)
     together = float(setup.forward.summed_loss(setup.forward.collate(examples)))
     alone = sum(setup.forward.plain_loss(example) for example in examples)
     assert together == pytest.approx(alone, rel=1e-5)
+
+
+def test_what_is_asked_while_measuring_is_done_at_the_next_step(llama: Path, chats: Path, tmp_path: Path):
+    held_out = write_chats(tmp_path / "held-out.jsonl", 4, seed=5)
+    spec = make_spec(llama, chats, held_out, train={"max_steps": 3})
+    channel = MemoryChannel()
+    channel.waiting = ["save"]  # read while the base is measured, before the first step
+    run = create_run(spec)
+    Recipe(build_setup(spec), run, channel).train()
+    saved = [event["step"] for event in channel.events if event["kind"] == "checkpoint"]
+    assert len(saved) == 2
+    assert saved[-1] == 3
