@@ -185,7 +185,10 @@ def test_version_1_control_groups_of_a_container(tmp_path: Path) -> None:
 
 
 def test_the_sampler_follows_a_worker_and_outlives_it(tmp_path: Path) -> None:
-    worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    code = "print(1, flush=True); input()"
+    worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    worker.stdout.readline()  # from here on it has the size of a running interpreter
     library = FakeNvml(A, B)
     sampler = DeviceSampler(worker.pid, tmp_path, nvml=Nvml(library, {"CUDA_VISIBLE_DEVICES": "1"}))
     living = sampler.sample()
