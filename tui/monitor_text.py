@@ -205,7 +205,9 @@ def sample_blocks(snapshot: RunSnapshot, width: int, height: int, look: Look) ->
             lines += field_lines(name, glyph + answer, width, look, style, most)
         blocks.append(lines if most == 1 else [*lines, Text()])
     if not blocks:
-        waiting = "They come at the end: held-out rows answered by the base and by the tuned model."
+        waiting = (
+            "They come at the end (press a to see them now): held-out rows answered by the base and by the tuned model."
+        )
         return [[Text(line, style=look.dim)] for line in textwrap.wrap(waiting, width)]
     return blocks
 

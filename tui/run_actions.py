@@ -18,10 +18,10 @@ TMUX_SECONDS = 5
 
 def why_not(name: str, state: str | None, has_output: bool) -> str | None:
     """Why the run key called `name` cannot be used on a run in `state` (None: no run at all); None when it can."""
-    if name in ("open", "stop", "resume", "chat", "export", "copy", "save") and state is None:
+    if name in ("open", "stop", "resume", "chat", "export", "copy", "save", "answer") and state is None:
         return "there is no run"
     live = state in LIVE
-    if name in ("stop", "save") and not live:
+    if name in ("stop", "save", "answer") and not live:
         return f"it is {state}" if state != "failed" else "it has failed"
     if name == "resume" and live:
         return f"it is {state}"
@@ -52,13 +52,21 @@ def resume(screen: KeyedScreen, run: RunDirectory, name: str) -> None:
 
 def save(screen: KeyedScreen, run: RunDirectory) -> None:
     """Ask a live run for a checkpoint now."""
+    _request(screen, run, "save", "A checkpoint is written after this step.")
 
+
+def answer(screen: KeyedScreen, run: RunDirectory) -> None:
+    """Ask a live run to answer its held-out rows with the weights as they are now."""
+    _request(screen, run, "sample", "Held-out rows are answered after this step.")
+
+
+def _request(screen: KeyedScreen, run: RunDirectory, command: str, done: str) -> None:
     def ask() -> None:
         from engine.run.control import ask
 
-        ask(run, "save")
+        ask(run, command)
 
-    _in_thread(screen, ask, "A checkpoint is written after this step.")
+    _in_thread(screen, ask, done)
 
 
 def chat(screen: KeyedScreen, run: RunDirectory) -> None:

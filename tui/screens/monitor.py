@@ -43,6 +43,7 @@ class MonitorScreen(RunScreen):
         Key("v", "view", "view", "Show the next of log, samples, notes and result."),
         Key("z", "zoom", "zoom", "Give the log, samples, notes or result the whole screen, and back."),
         Key("w", "save", "save now", "Write a checkpoint after the present step.", footer=False),
+        Key("a", "answer", "answer now", "Answer held-out rows with the weights as they are now.", footer=False),
         Key("y", "copy", "copy path", "Copy the path of the output, or of the run folder.", footer=False),
         Key("j,down", "down", "down", "Scroll the view below the chart.", footer=False, palette=False),
         Key("k,up", "up", "up", "Scroll the view back.", footer=False, palette=False),
@@ -161,7 +162,7 @@ class MonitorScreen(RunScreen):
     # Keys
 
     def why_not(self, name: str) -> str | None:
-        if name not in ("stop", "resume", "chat", "export", "save"):
+        if name not in ("stop", "resume", "chat", "export", "save", "answer"):
             return None
         if self._snapshot is None:
             return "the run is being read"
@@ -187,6 +188,9 @@ class MonitorScreen(RunScreen):
 
     def do_save(self) -> None:
         run_actions.save(self, self.run)
+
+    def do_answer(self) -> None:
+        run_actions.answer(self, self.run)
 
     def do_copy(self) -> None:
         outputs = self._snapshot.state.outputs if self._snapshot else {}
