@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.data.preview import DataPreview, preview
+from engine.data.preview import DataPreview
 from engine.data.shapes import Conversation
+from engine.inputs import check_inputs
 from engine.spec import RunSpec, parse_spec, resolve_paths
-from profiles.geometry import Geometry, inspect_model
+from profiles.geometry import Geometry
 from profiles.hardware import Hardware
 from profiles.memory import MemoryEstimate, estimate
 from profiles.problem import Problem
@@ -81,11 +82,8 @@ def propose(
     inputs = {"name": name or _slug(train), "model": {"path": str(model)}, "data": data}
     asked = _merge(resolve_paths(inputs, Path.cwd()), resolve_paths(dict(overrides), Path.cwd()))
     spec = parse_spec(asked, "settings")
-    geometry, has_template = _usable_model(spec.model.path)
-    data_files = (*spec.data.train, *([spec.data.held_out] if spec.data.held_out else []))
-    previews = tuple(preview(path) for path in data_files)
-    _require_usable_data(previews, spec, has_template)
-    return _Proposer(asked, overrides, spec, geometry, previews, hardware).proposal()
+    found = check_inputs(spec)
+    return _Proposer(asked, overrides, spec, found.geometry, found.previews, hardware).proposal()
 
 
 def settings_of(spec: RunSpec, geometry: Geometry, hardware: Hardware) -> Settings:
@@ -321,33 +319,6 @@ class _Rung:
 
     values: dict[str, Any]
     reasons: dict[str, str]
-
-
-def _usable_model(path: Path) -> tuple[Geometry, bool]:
-    report = inspect_model(path)
-    if report.problems:
-        raise report.problems[0]
-    assert report.geometry is not None
-    return report.geometry, report.has_chat_template
-
-
-def _require_usable_data(previews: Sequence[DataPreview], spec: RunSpec, has_template: bool) -> None:
-    """Raise Problem for what would stop the run before its first step."""
-    for each in previews:
-        problem = each.refusal(spec.data.max_rejected_share)
-        if problem is not None and (each.complete or not each.usable_rows):
-            raise problem
-        chats = [
-            sample.line
-            for sample in each.samples
-            if isinstance(sample.content, Conversation) and not sample.content.is_pair
-        ]
-        if chats and not has_template:
-            raise Problem(
-                f"{each.path}, line {chats[0]}",
-                "is a conversation, and the model has no chat template to write it with",
-                "Use the instruction-tuned version of the model, or put its chat_template.jinja into the folder.",
-            )
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine.run.directory import sync, sync_tree
 from profiles.problem import Problem
 
 NAME_LIMIT = 100
@@ -45,9 +46,9 @@ def staged(target: Path, bytes_needed: int) -> Iterator[Path]:
             raise Problem(str(target.parent), found, "Free some space, or give a folder on another disk.")
         folder.mkdir()
         yield folder
-        _flush(folder)
+        sync_tree(folder)
         folder.rename(target)  # onto nothing, or onto an empty folder; anything else is refused by the kernel
-        _flush_one(target.parent)
+        sync(target.parent)
     except OSError as error:
         raise _unusable(target, error) from error
     finally:
@@ -80,20 +81,6 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _flush(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        _flush_one(path)
-    _flush_one(folder)
-
-
-def _flush_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unusable(target: Path, error: OSError) -> Problem:

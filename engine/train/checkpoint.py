@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import time
@@ -29,6 +28,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from engine.run.directory import sync
 from profiles.problem import Problem
 
 MANIFEST = "manifest.json"
@@ -87,7 +87,7 @@ def save_checkpoint(
         if final.exists():  # damaged: keep it for a person to look at, out of the way
             final.rename(root / f".damaged-{progress.step:06d}-{time.time_ns()}")
         staging.rename(final)
-        _sync(root)
+        sync(root)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(staging, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error)
@@ -186,12 +186,12 @@ def _seal(folder: Path) -> None:
     """Flush every file, write the manifest over them, flush the folder."""
     files = {}
     for path in sorted(folder.iterdir()):
-        _sync(path)
+        sync(path)
         files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
     manifest = folder / MANIFEST
     manifest.write_text(json.dumps({"format": 1, "files": files}, indent=1), encoding="utf-8")
-    _sync(manifest)
-    _sync(folder)
+    sync(manifest)
+    sync(folder)
 
 
 def _prune(root: Path, keep: int, best_step: int | None) -> None:
@@ -263,11 +263,3 @@ def _tree_bytes(folder: Path) -> int:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

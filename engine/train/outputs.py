@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from engine.run.directory import RunDirectory
+from engine.run.directory import RunDirectory, sync, sync_tree
 from engine.train.setup import Setup
 from profiles.problem import Problem
 
@@ -29,7 +29,9 @@ def write_outputs(setup: Setup, run: RunDirectory) -> tuple[str, Path]:
         setup.tokenizer.save_pretrained(staging)
         if final.exists():
             shutil.rmtree(final)
+        sync_tree(staging)
         staging.rename(final)
+        sync(run.outputs)
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
         raise Problem(str(final), f"cannot be written: {error.strerror or error}", "Free disk space there.") from error

@@ -65,6 +65,7 @@ class Recipe:
         self.stopping = False
         self._unanswered: list[str] = []
         self._last_evaluation: tuple[int, float | None] = (-1, None)
+        self._saved_step: int | None = None
         self._phase_spoke_at, self._phase_name = 0.0, ""
 
     def train(self) -> Ending:
@@ -267,13 +268,13 @@ class Recipe:
         if newest is None:
             return
         self.progress = load_checkpoint(newest, self.setup.parameters, self.setup.optimizer)
+        self._saved_step = self.progress.step
         if self.progress.loss_scale and self.setup.accelerator.scaler is not None:
             self.setup.accelerator.scaler.load_state_dict(self.progress.loss_scale)
         self.channel.send("note", text=f"went on from the checkpoint of step {self.progress.step}")
 
     def _save_if_new(self) -> None:
-        newest, _ = newest_checkpoint(self.run.checkpoints)
-        if newest is None or newest.name != f"step-{self.progress.step:06d}":
+        if self._saved_step != self.progress.step:
             self._evaluate_during()
             self._save(needed=True)
 
@@ -306,7 +307,7 @@ class Recipe:
                 raise
             self.channel.send("note", text=f"{problem.what}; training goes on")
         else:
-            self.progress = progress
+            self.progress, self._saved_step = progress, progress.step
             self.channel.send(
                 "checkpoint",
                 step=progress.step,

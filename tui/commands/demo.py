@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 import engine.demo
+from engine.inputs import check_inputs
 from engine.run.folding import read_state
 from engine.run.launch import launch, liveness
 from engine.spec import RunSpec, parse_spec, read_toml, resolve_paths, set_value
@@ -13,7 +14,6 @@ from tui.commands import status
 from tui.commands.app import can_open_app, open_app
 from tui.commands.following import exit_status, follow, leave_going
 from tui.commands.output import Output
-from tui.commands.preflight import check_inputs
 from tui.commands.wording import measurements_table, output_lines, sample_lines
 from tui.format import bytes_text
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.inputs import check_inputs
 from engine.propose import budget_bytes, predict, propose
 from engine.run.directory import runs_root
 from engine.run.launch import launch
@@ -16,7 +17,6 @@ from profiles.hardware import probe
 from profiles.problem import Problem
 from tui.commands import status
 from tui.commands.output import Output, table
-from tui.commands.preflight import check_inputs
 from tui.commands.watch import add_wait_argument, watch_run
 from tui.format import bytes_text
 
@@ -80,7 +80,7 @@ def _from_spec(arguments: argparse.Namespace) -> _Job:
     for assignment in arguments.set:
         set_value(values, assignment)
     spec = parse_spec(resolve_paths(values, Path.cwd()), str(arguments.spec))
-    geometry = check_inputs(spec)
+    geometry = check_inputs(spec).geometry
     hardware = probe(runs_root())
     return _Job(spec, {}, predict(spec, geometry, hardware).peak_bytes, budget_bytes(hardware))
 

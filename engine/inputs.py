@@ -1,9 +1,8 @@
-"""What can be told of a spec's inputs before any engine starts, so that a fault is told at once.
-
-`engine.propose` asks the same of what it makes a spec from.
-"""
+"""What can be told of a run's model and data before anything heavy starts, so that a fault is told at once."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from engine.data.preview import DataPreview, preview
 from engine.data.shapes import Conversation
@@ -12,22 +11,31 @@ from profiles.geometry import Geometry, inspect_model
 from profiles.problem import Problem
 
 
-def check_inputs(spec: RunSpec) -> Geometry:
-    """The model's geometry. Raises Problem for the first fault of the model's folder or of a data file."""
+@dataclass(frozen=True)
+class Inputs:
+    """A model and data that can be trained on, as far as a first look tells."""
+
+    geometry: Geometry
+    previews: tuple[DataPreview, ...]
+    """Of the training files, then of the held-out file if there is one."""
+
+
+def check_inputs(spec: RunSpec) -> Inputs:
+    """Look at the model and the data of `spec`. Raises Problem for what would stop the run before its first step."""
     report = inspect_model(spec.model.path)
     if report.problems:
         raise report.problems[0]
+    assert report.geometry is not None
     held_out = () if spec.data.held_out is None else (spec.data.held_out,)
-    for path in (*spec.data.train, *held_out):
-        found = preview(path)
+    previews = tuple(preview(path) for path in (*spec.data.train, *held_out))
+    for found in previews:
         refusal = found.refusal(spec.data.max_rejected_share)
         # Of a file that was not read to its end nobody knows yet how many rows are bad.
         if refusal is not None and (found.complete or not found.usable_rows):
             raise refusal
         if not report.has_chat_template:
             _require_no_conversation(found)
-    assert report.geometry is not None
-    return report.geometry
+    return Inputs(report.geometry, previews)
 
 
 def _require_no_conversation(found: DataPreview) -> None:
