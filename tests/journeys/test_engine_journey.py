@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engine.run.directory import RunDirectory
 from engine.run.folding import read_state
+from engine.run.journal import JournalTail
 from engine.run.launch import launch, liveness, resume, stop
 from engine.run.processes import recorded_processes
 from engine.spec import RunSpec
@@ -67,7 +68,7 @@ def _log(run: RunDirectory) -> str:
 
 
 def _losses(run: RunDirectory) -> dict[int, float]:
-    events = [json.loads(line) for line in run.events_path.read_text(encoding="utf-8").splitlines()]
+    events = JournalTail(run.events_path).read(run.events_path.stat().st_size)  # a line being written is not there yet
     return {event["step"]: event["loss"] for event in events if event["kind"] == "step"}
 
 
