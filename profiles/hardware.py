@@ -16,6 +16,9 @@ from profiles.problem import printable
 
 __all__ = ["Cpu", "DeviceSampler", "Disk", "Gpu", "GpuProcess", "Hardware", "HostFiles", "Ram", "probe"]
 
+HARDWARE_VERSION = 1
+"""Of what `as_dict` writes and profiles.hardware_file reads; a change that an older reader would misread raises it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
@@ -29,13 +32,14 @@ class Hardware:
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields as JSON types; sizes in bytes."""
+        """All fields as JSON types; sizes in bytes. What profiles.hardware_file reads back."""
         values = dataclasses.asdict(self)
         values["disk"]["path"] = str(self.disk.path)
-        for gpu in values["gpus"]:
-            gpu["processes"] = list(gpu["processes"])
-            gpu["capability"] = gpu["capability"] and list(gpu["capability"])
-        return values | {"gpus": list(values["gpus"]), "notes": list(self.notes)}
+        for gpu, entry in zip(self.gpus, values["gpus"], strict=True):
+            entry["processes"] = list(entry["processes"])
+            entry["capability"] = gpu.capability and list(gpu.capability)
+            entry |= {"fp8": gpu.fp8, "flash_attention": gpu.flash_attention, "int8": gpu.int8}
+        return {"version": HARDWARE_VERSION} | values | {"gpus": list(values["gpus"]), "notes": list(self.notes)}
 
 
 def probe(runs_path: Path, *, nvml: Nvml | None = None, files: HostFiles = HostFiles()) -> Hardware:  # noqa: B008

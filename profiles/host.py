@@ -6,6 +6,8 @@ import math
 import os
 import platform
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +49,8 @@ class Disk:
     path: Path
     free_bytes: int
     total_bytes: int
+    write_bytes_per_second: float | None = None
+    """As `measure_write_speed` found it; None when it was not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +86,32 @@ def read_ram(files: HostFiles) -> Ram:
 
 def read_disk(path: Path) -> Disk:
     """The file system that `path` lies on, or will lie on once its missing folders exist. Raises OSError."""
+    usage = shutil.disk_usage(existing_part(path))
+    return Disk(path, usage.free, usage.total)
+
+
+def existing_part(path: Path) -> Path:
+    """`path` itself, or the innermost folder of it that exists."""
     existing = path.absolute()
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
-    usage = shutil.disk_usage(existing)
-    return Disk(path, usage.free, usage.total)
+    return existing
+
+
+def measure_write_speed(path: Path, size_bytes: int = 64 << 20) -> float:
+    """Bytes per second that reach the disk under the folder `path`, from one file of `size_bytes` written and synced.
+
+    Takes a tenth of a second on a fast disk and some seconds on a slow one; the file is gone afterwards. Raises OSError
+    where nothing can be written or the disk is full.
+    """
+    block = os.urandom(1 << 20)  # not zeros, which some file systems and drives do not write at all
+    with tempfile.TemporaryFile(dir=path) as file:
+        started = time.perf_counter()
+        for _ in range(max(1, size_bytes // len(block))):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell() / (time.perf_counter() - started)
 
 
 def _first_processor(cpuinfo: Path) -> dict[str, str]:

@@ -28,6 +28,11 @@ class GpuProcess:
     bytes: int | None
 
 
+# Lowest compute capability that has it: tensor cores for 8-bit integers (what LLM.int8 needs), FlashAttention-2 and
+# bf16 since Ampere, 8-bit floats since Ada (NVIDIA's CUDA programming guide, FlashAttention's requirements).
+_INT8_SINCE, _AMPERE, _FP8_SINCE = (7, 5), (8, 0), (8, 9)
+
+
 @dataclass(frozen=True, slots=True)
 class Gpu:
     """One GPU or one MIG slice. `index` is nvidia-smi's; `used_bytes` includes what the driver reserves."""
@@ -43,10 +48,26 @@ class Gpu:
     watts: float | None
     share: float | None
     processes: tuple[GpuProcess, ...]
+    unified: bool = False
+    """Whether it has no memory of its own but shares the machine's."""
 
     @property
     def free_bytes(self) -> int:
         return self.total_bytes - self.used_bytes
+
+    @property
+    def int8(self) -> bool:
+        """Whether it multiplies 8-bit integers fast enough to be of use."""
+        return self.capability is not None and self.capability >= _INT8_SINCE
+
+    @property
+    def flash_attention(self) -> bool:
+        """Whether attention kernels that never hold the square of scores, for documents in one row, run on it."""
+        return self.capability is not None and self.capability >= _AMPERE
+
+    @property
+    def fp8(self) -> bool:
+        return self.capability is not None and self.capability >= _FP8_SINCE
 
 
 class Nvml:
@@ -131,7 +152,9 @@ class Nvml:
             memory = library.nvmlDeviceGetMemoryInfo(handle)
             total_bytes, used_bytes = memory.total, memory.total - memory.free
         except library.NVMLError_NotSupported:
-            # Boards whose GPU shares the CPU's memory (GB10, Jetson) have no memory of their own to report.
+            total_bytes = used_bytes = 0
+        # Boards whose GPU shares the CPU's memory (GB10, Jetson) have no memory of their own to report.
+        if unified := not total_bytes:
             total_bytes, used_bytes = ram.total_bytes, ram.used_bytes
             self.notes.append(f"GPU {index} has no memory of its own; the machine's is shown.")
         capability = self._ask(library.nvmlDeviceGetCudaComputeCapability, board)
@@ -140,16 +163,17 @@ class Nvml:
         rates = self._ask(library.nvmlDeviceGetUtilizationRates, handle)
         return Gpu(
             index=index,
-            uuid=library.nvmlDeviceGetUUID(handle),
+            uuid=self._ask(library.nvmlDeviceGetUUID, handle) or "",
             name=printable(self._ask(library.nvmlDeviceGetName, handle) or library.nvmlDeviceGetName(board)),
             total_bytes=total_bytes,
             used_bytes=used_bytes,
             capability=None if capability is None else (capability[0], capability[1]),
-            native_bf16=capability is not None and capability[0] >= 8,
+            native_bf16=capability is not None and tuple(capability) >= _AMPERE,
             celsius=None if celsius is None else float(celsius),
             watts=None if milliwatts is None else milliwatts / 1000,
             share=None if rates is None else rates.gpu / 100,
             processes=self._processes(handle) if processes else (),
+            unified=unified,
         )
 
     def _processes(self, handle: Any) -> tuple[GpuProcess, ...]:

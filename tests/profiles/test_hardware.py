@@ -14,6 +14,7 @@ import pytest
 from fake_nvml import GIB, Board, FakeNvml
 
 from profiles.hardware import DeviceSampler, Hardware, HostFiles, probe
+from profiles.host import measure_write_speed
 from profiles.nvml import Nvml
 
 A, B = Board("GPU-aaaa-1111"), Board("GPU-bbbb-2222", used=5 * GIB)
@@ -41,6 +42,10 @@ def test_a_machine_as_json(tmp_path: Path) -> None:
         "celsius": 61.0,
         "watts": 212.5,
         "share": 0.37,
+        "unified": False,
+        "fp8": True,
+        "flash_attention": True,
+        "int8": True,
     }
     ours, foreign = gpu["processes"]
     assert (ours["pid"], ours["bytes"], ours["command"]) == (os.getpid(), 3 * GIB, psutil.Process().name())
@@ -95,11 +100,36 @@ def test_what_a_driver_does_not_support_is_none(tmp_path: Path) -> None:
     assert gpu.processes == () and gpu.total_bytes == 24 * GIB
 
 
-def test_a_gpu_without_memory_of_its_own_shows_the_machines(tmp_path: Path) -> None:
-    shared = Board("GPU-x", faults={"nvmlDeviceGetMemoryInfo": pynvml.NVML_ERROR_NOT_SUPPORTED})
+@pytest.mark.parametrize(
+    "shared",
+    [
+        Board("GPU-x", name="NVIDIA GB10", faults={"nvmlDeviceGetMemoryInfo": pynvml.NVML_ERROR_NOT_SUPPORTED}),
+        Board(
+            "GPU-x", name="Orin (nvgpu)", total=0, used=0, faults={"nvmlDeviceGetUUID": pynvml.NVML_ERROR_NOT_SUPPORTED}
+        ),
+    ],
+)
+def test_a_gpu_without_memory_of_its_own_shows_the_machines(tmp_path: Path, shared: Board) -> None:
     found = machine(tmp_path, FakeNvml(shared))
-    assert found.gpus[0].total_bytes == found.ram.total_bytes
+    (gpu,) = found.gpus
+    assert gpu.unified and gpu.total_bytes == found.ram.total_bytes and gpu.free_bytes == found.ram.available_bytes
     assert "no memory of its own" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("capability", "able"),
+    [
+        ((6, 1), set()),
+        ((7, 0), set()),
+        ((7, 5), {"int8"}),
+        ((8, 6), {"int8", "native_bf16", "flash_attention"}),
+        ((8, 9), {"int8", "native_bf16", "flash_attention", "fp8"}),
+        ((12, 1), {"int8", "native_bf16", "flash_attention", "fp8"}),
+    ],
+)
+def test_what_follows_from_the_compute_capability(tmp_path: Path, capability: tuple[int, int], able: set[str]) -> None:
+    found = machine(tmp_path, FakeNvml(Board("GPU-x", capability=capability))).as_dict()["gpus"][0]
+    assert {name for name in ("int8", "native_bf16", "flash_attention", "fp8") if found[name]} == able
 
 
 def test_a_forbidden_gpu_is_left_out_with_the_reason(tmp_path: Path) -> None:
@@ -129,6 +159,8 @@ def test_mig_slices_are_gpus_with_the_boards_sensors(tmp_path: Path) -> None:
         (" GPU-bb ", ["GPU-bbbb-2222"]),
         ("GPU-aaaa-1111,GPU-bbbb-2222", ["GPU-aaaa-1111", "GPU-bbbb-2222"]),
         ("MIG-7", ["MIG-7"]),
+        ("MIG-8,0", ["MIG-8", "GPU-aaaa-1111"]),
+        ("MIG-GPU-aaaa-1111/7/0", []),  # what drivers before 470 called a slice
         ("2", ["MIG-7"]),
         ("0,9,1", ["GPU-aaaa-1111"]),  # read up to the first that names nothing
         ("GPU-", []),  # not a unique start
@@ -182,6 +214,13 @@ def test_version_1_control_groups_of_a_container(tmp_path: Path) -> None:
     (tmp_path / "cgroup/memory/memory.usage_in_bytes").write_text(f"{33 << 20}\n")
     found = probe(tmp_path, nvml=Nvml(FakeNvml(A), {}), files=HostFiles(tmp_path / "proc", tmp_path / "cgroup"))
     assert (found.ram.total_bytes, found.ram.available_bytes) == (32 << 20, 0)
+
+
+def test_the_write_speed_is_measured_and_nothing_stays_behind(tmp_path: Path) -> None:
+    assert measure_write_speed(tmp_path, 1 << 20) > 1 << 16
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(OSError):
+        measure_write_speed(tmp_path / "absent", 1 << 20)
 
 
 def test_the_sampler_follows_a_worker_and_outlives_it(tmp_path: Path) -> None:

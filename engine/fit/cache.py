@@ -1,0 +1,37 @@
+"""Small things that took long to find out, kept for the next time: JSON files that may be deleted at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from engine.run.directory import home, write_atomically
+
+
+def cache_root() -> Path:
+    """The folder of the cache: under FINETUI_HOME where that is set, else the platform's cache folder."""
+    if os.environ.get("FINETUI_HOME"):
+        return home() / "cache"
+    import platformdirs  # here, since FINETUI_HOME makes it needless
+
+    return platformdirs.user_cache_path("finetui", appauthor=False)
+
+
+def read_cached(name: str) -> dict[str, Any] | None:
+    """What was kept under `name` ("shapes/1a2b3c"); None when there is nothing, or nothing that can be read."""
+    try:
+        value = json.loads((cache_root() / f"{name}.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def write_cached(name: str, value: dict[str, Any]) -> None:
+    """Keep `value` under `name`. A disk that is full or read-only costs the next caller time, and nothing else."""
+    path = cache_root() / f"{name}.json"
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(value).encode())

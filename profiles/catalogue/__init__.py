@@ -1,0 +1,1 @@
+"""Public facts as TOML files: models, GPUs, recipes."""
