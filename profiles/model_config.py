@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from profiles.bounded_files import read_json
+from profiles.config_defaults import WITHOUT_HEAD_DIM, defaults_of
+from profiles.config_fields import COPY_CONFIG, Fields
+from profiles.layer_kinds import FULL, WITHOUT_ATTENTION, layer_types, sliding_window
+from profiles.model_refusals import refusals
 from profiles.problem import Problem, printable
+from profiles.weight_storage import stored_dtype, stored_quantised
 
 CONFIG_LIMIT_BYTES = 4 << 20
-_SIZE_LIMIT = 1 << 28
+# The deepest decoder known has 126 layers (Llama 3.1 405B); a million would only fill this process's memory.
+_LAYERS_LIMIT = 4096
+_RECURRENT_TYPES = frozenset({"mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"})
 
 # Decoders of the blocks the memory formulas describe: separate q, k, v and o, a gated MLP, RMS norms.
 FORMULA_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo2", "olmo3", "seed_oss"})
 
-# Other names for the same number in older architectures.
-_ALIASES = {
-    "hidden_size": ("n_embd", "d_model"),
-    "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
-    "num_attention_heads": ("n_head", "n_heads"),
-    "intermediate_size": ("n_inner", "ffn_dim", "ffn_hidden_size"),
-    "max_position_embeddings": ("n_positions", "max_seq_len", "seq_length"),
-}
+
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """Latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values are rebuilt from a narrow vector per token."""
+
+    q_lora_rank: int
+    """Width that queries are squeezed to; 0 when they are not."""
+    kv_lora_rank: int
+    qk_rope_head_dim: int
+    qk_nope_head_dim: int
+    v_head_dim: int
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The shape of a decoder as its config.json states it."""
+    """The shape of a decoder as its config.json states it; of a model that also sees or hears, the text part's."""
 
     path: Path
     model_type: str
@@ -38,15 +49,59 @@ class ModelConfig:
     heads: int
     kv_heads: int
     head_dim: int
+    """Width of a head's queries and keys."""
     vocab_size: int
     tied: bool | None  # None: not said; the weights decide
     context_length: int | None
     experts: int
+    """Routed experts of a layer that has some; 0 for a model without."""
+    experts_per_token: int = 0
+    expert_intermediate_size: int = 0
+    shared_expert_intermediate_size: int = 0
+    """Width of what every token of a layer with experts passes besides its own: all shared experts side by side."""
+    sliding_window: int | None = None
+    """Tokens a layer of type "sliding_attention" looks back; None when no layer slides."""
+    layer_types: tuple[str, ...] = ()
+    """One per layer: "full_attention", "sliding_attention", or another of transformers' names ("mamba", ...)."""
+    latent: Latent | None = None
+    quantisation: str | None = None
+    """How the stored weights were quantised ("bitsandbytes", "gptq", "awq", "fp8", ..., "unknown"); None: not."""
+    quantisation_bits: int | None = None
+    """Bits of a quantised weight, where the config tells."""
+    vision: bool = False
+    """Whether the text model is a part of one that also reads images or sound."""
+    dtype: str = "F32"
+    """What config.json says the weights are stored in, in safetensors' words; F32, transformers' default, if it does
+    not say."""
+    activation: str = "silu"
+    """transformers' name of the MLP's activation function."""
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """config.json's fields as they stand there; a text_config's laid over those around it."""
+
+    def __post_init__(self) -> None:
+        if not self.layer_types:
+            object.__setattr__(self, "layer_types", (FULL,) * self.layers)
 
     @property
     def has_formula(self) -> bool:
         """Whether the memory formulas were derived for this kind of model."""
         return self.model_type in FORMULA_TYPES and not self.experts
+
+    @property
+    def attending_layers(self) -> int:
+        """Layers that compare tokens with each other, whole or in a window; the others are recurrent or convolve."""
+        return sum(kind not in WITHOUT_ATTENTION for kind in self.layer_types)
+
+    @property
+    def attention_kind(self) -> str:
+        """How queries share keys and values: "latent", "multi-head", "multi-query", "grouped-query", or "none"."""
+        if not self.attending_layers:
+            return "none"
+        if self.latent is not None:
+            return "latent"
+        if self.kv_heads == self.heads:
+            return "multi-head"
+        return "multi-query" if self.kv_heads == 1 else "grouped-query"
 
 
 def read_config(folder: Path) -> tuple[ModelConfig, list[Problem]]:
@@ -56,148 +111,150 @@ def read_config(folder: Path) -> tuple[ModelConfig, list[Problem]]:
     """
     path = folder / "config.json"
     values = read_json(path, CONFIG_LIMIT_BYTES)
-    fields = _Fields(path, values)
+    config = parse_config(path, values)
+    problems = refusals(path, values, config.quantisation)
+    if config.vision:
+        problems.append(
+            Problem(
+                str(path),
+                f"{printable(values.get('model_type'))} reads more than text (it has a text_config of its own)",
+                "Choose a text-only model.",
+            )
+        )
+    return config, problems
+
+
+def parse_config(path: Path, values: Mapping[str, Any], told: Mapping[str, Any] | None = None) -> ModelConfig:
+    """What the fields `values` of the config.json at `path` say. Raises Problem naming the first faulty field.
+
+    `told` are fields of the text model that transformers itself told; they win.
+    """
+    fields = Fields(path, values)
     model_type = fields.text("model_type", "is not a model's config: it has no model_type")
     if values.get("is_encoder_decoder") is True:
         raise Problem(str(path), f"{printable(model_type)} is an encoder-decoder", "Choose a decoder (causal) model.")
-    if isinstance(values.get("text_config"), dict):
+    text_config = values.get("text_config")
+    vision = isinstance(text_config, dict)
+    if isinstance(text_config, dict):
+        values = {**values, **text_config}
+        model_type = Fields(path, values).text("model_type", "its text_config has no model_type")
+    values = {**values, **(told or {})}
+    fields = Fields(path, values, defaults_of(model_type))
+    if model_type in _RECURRENT_TYPES and told is None:
         raise Problem(
-            str(path),
-            f"{printable(model_type)} reads more than text (it has a text_config of its own)",
-            "Choose a text-only model.",
+            f"{path}, field model_type",
+            f"is {model_type}, a model without attention, which finetui does not train",
+            "Choose a transformer.",
         )
     hidden_size, heads = fields.size("hidden_size"), fields.size("num_attention_heads")
+    layers = fields.size("num_hidden_layers", limit=_LAYERS_LIMIT)
+    intermediate_size = fields.size("intermediate_size", default=4 * hidden_size)
+    experts = fields.count("num_experts")
+    expert_size = fields.size("moe_intermediate_size", default=intermediate_size) if experts else 0
+    method, bits = stored_quantised(values)
+    latent = _latent(fields)
     config = ModelConfig(
         path=path,
         model_type=model_type,
-        architecture=_architecture(path, values, model_type),
-        layers=fields.size("num_hidden_layers"),
+        architecture=_architecture(path, values, model_type, vision),
+        layers=layers,
         hidden_size=hidden_size,
-        intermediate_size=fields.size("intermediate_size", default=4 * hidden_size),
+        intermediate_size=intermediate_size,
         heads=heads,
-        kv_heads=fields.size("num_key_value_heads", default=heads),
-        head_dim=fields.size("head_dim", default=max(1, hidden_size // heads)),
+        kv_heads=heads if latent else _kv_heads(fields, heads),
+        head_dim=_head_dim(fields, model_type, latent, max(1, hidden_size // heads)),
         vocab_size=fields.size("vocab_size"),
-        tied=fields.flag("tie_word_embeddings"),
+        tied=Fields(path, values).flag("tie_word_embeddings"),
         context_length=fields.optional_size("max_position_embeddings"),
-        experts=fields.optional_size("num_local_experts") or fields.optional_size("num_experts") or 0,
+        experts=experts,
+        experts_per_token=min(experts, fields.size("num_experts_per_tok", default=1)) if experts else 0,
+        expert_intermediate_size=expert_size,
+        shared_expert_intermediate_size=_shared_size(fields, expert_size) if experts else 0,
+        sliding_window=sliding_window(fields, model_type),
+        layer_types=layer_types(fields, model_type, layers),
+        latent=latent,
+        quantisation=method,
+        quantisation_bits=bits,
+        vision=vision,
+        dtype=stored_dtype(values),
+        activation=_activation(fields),
+        values=values,
     )
-    if fields.optional_size("head_dim") is None and hidden_size % heads:
-        raise Problem(
-            f"{path}, field num_attention_heads",
-            f"is {heads:,}, which does not divide hidden_size {hidden_size:,}",
-            "Copy config.json from the model's source again.",
-        )
-    if heads % config.kv_heads:
-        raise Problem(
-            f"{path}, field num_key_value_heads",
-            f"is {config.kv_heads:,}, which does not divide the {heads:,} attention heads",
-            "Copy config.json from the model's source again.",
-        )
-    return config, _refusals(path, values)
+    _check_heads(fields, config)
+    return config
 
 
-def _architecture(path: Path, values: dict[str, Any], model_type: str) -> str:
+def require_buildable(path: Path, values: Mapping[str, Any]) -> None:
+    """Raise Problem for a config that it would be a waste, or worse, to hand to transformers."""
+    fields = Fields(path, values)
+    fields.text("model_type", f"is not a model's config: its model_type is {printable(repr(values.get('model_type')))}")
+    if isinstance(values.get("text_config"), dict):
+        fields = Fields(path, {**values, **values["text_config"]})
+    fields.optional_size("num_hidden_layers", limit=_LAYERS_LIMIT)
+
+
+def _check_heads(fields: Fields, config: ModelConfig) -> None:
+    told = fields.optional_size("head_dim") is not None and config.model_type not in WITHOUT_HEAD_DIM
+    if not told and config.latent is None and config.hidden_size % config.heads:
+        raise Problem(
+            f"{config.path}, field num_attention_heads",
+            f"is {config.heads:,}, which does not divide hidden_size {config.hidden_size:,}",
+            COPY_CONFIG,
+        )
+    if config.heads % config.kv_heads:
+        raise Problem(
+            f"{config.path}, field num_key_value_heads",
+            f"is {config.kv_heads:,}, which does not divide the {config.heads:,} attention heads",
+            COPY_CONFIG,
+        )
+
+
+def _kv_heads(fields: Fields, heads: int) -> int:
+    """Heads for keys and values. gpt_bigcode and falcon say "one" or "all" by a flag."""
+    if fields.flag("new_decoder_architecture") is True:
+        return fields.size("num_kv_heads", default=heads)
+    if (multi_query := fields.flag("multi_query")) is not None:
+        return 1 if multi_query else heads
+    return fields.size("num_key_value_heads", default=heads)
+
+
+def _head_dim(fields: Fields, model_type: str, latent: Latent | None, default: int) -> int:
+    if latent is not None:
+        return latent.qk_nope_head_dim + latent.qk_rope_head_dim
+    return default if model_type in WITHOUT_HEAD_DIM else fields.size("head_dim", default=default)
+
+
+def _shared_size(fields: Fields, expert_size: int) -> int:
+    shared = fields.count("n_shared_experts")
+    return shared * expert_size if shared else fields.count("shared_expert_intermediate_size")
+
+
+def _latent(fields: Fields) -> Latent | None:
+    kv_lora_rank = fields.optional_size("kv_lora_rank")
+    if kv_lora_rank is None:
+        return None
+    return Latent(
+        q_lora_rank=fields.count("q_lora_rank"),
+        kv_lora_rank=kv_lora_rank,
+        qk_rope_head_dim=fields.size("qk_rope_head_dim"),
+        qk_nope_head_dim=fields.size("qk_nope_head_dim"),
+        v_head_dim=fields.size("v_head_dim"),
+    )
+
+
+def _activation(fields: Fields) -> str:
+    name = fields.get("hidden_act")
+    return name if isinstance(name, str) else "silu"
+
+
+def _architecture(path: Path, values: Mapping[str, Any], model_type: str, vision: bool) -> str:
     names = values.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         return model_type
-    if not names[0].endswith(("ForCausalLM", "LMHeadModel")):
+    if not vision and not names[0].endswith(("ForCausalLM", "LMHeadModel")):
         raise Problem(
             f"{path}, field architectures",
             f"is {printable(names[0])}, which does not write text",
             "Choose a causal language model (its architecture ends in ForCausalLM).",
         )
     return names[0]
-
-
-def _refusals(path: Path, values: dict[str, Any]) -> list[Problem]:
-    problems = []
-    if auto_map := values.get("auto_map"):
-        problems.append(code_problem(path, auto_map))
-    quantisation = values.get("quantization_config")
-    if quantisation is not None:
-        method = quantisation.get("quant_method") if isinstance(quantisation, dict) else None
-        named = f" ({printable(method)})" if isinstance(method, str) else ""
-        problems.append(
-            Problem(
-                f"{path}, field quantization_config",
-                f"this model is already quantised{named}; its weights cannot be trained further",
-                "Choose the unquantised model; qlora quantises it while loading.",
-            )
-        )
-    for field in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
-        value = values.get(field)
-        if isinstance(value, str) and "/" in value:
-            problems.append(
-                Problem(
-                    f"{path}, field {field}",
-                    f"asks for the downloaded kernel {printable(value)}, and finetui never downloads",
-                    f"Remove {field} from the file.",
-                )
-            )
-    return problems
-
-
-def code_problem(path: Path, auto_map: Any) -> Problem:
-    """The refusal of a folder whose `auto_map` names Python code."""
-    files: set[str] = set()
-    pending = [auto_map]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, dict):
-            pending += value.values()
-        elif isinstance(value, list):
-            pending += value
-        elif isinstance(value, str):
-            files.add(value.rpartition("--")[2].partition(".")[0] + ".py")
-    named = ", ".join(printable(name) for name in sorted(files)[:3])
-    count = "1 Python file" if len(files) == 1 else f"{len(files)} Python files"
-    return Problem(
-        f"{path}, field auto_map",
-        f"this model wants to run {count} from its folder ({named}), and finetui never runs a model's code",
-        "Choose a model that transformers has itself. If it has this one, remove auto_map from the file.",
-    )
-
-
-class _Fields:
-    """Typed reading of config.json's fields. Every fault is a Problem naming the field."""
-
-    def __init__(self, path: Path, values: dict[str, Any]):
-        self._path, self._values = path, values
-
-    def text(self, field: str, missing: str) -> str:
-        value = self._values.get(field)
-        if not isinstance(value, str) or not value.strip():
-            raise Problem(str(self._path), missing, "Choose the folder of a language model.")
-        return value
-
-    def size(self, field: str, default: int | None = None) -> int:
-        found = self.optional_size(field)
-        if found is not None:
-            return found
-        if default is None:
-            raise Problem(
-                f"{self._path}, field {field}",
-                "is missing",
-                "Copy config.json from the model's source again.",
-            )
-        return default
-
-    def optional_size(self, field: str) -> int | None:
-        name = next((each for each in (field, *_ALIASES.get(field, ())) if self._values.get(each) is not None), None)
-        if name is None:
-            return None
-        value = self._values[name]
-        if type(value) is not int or not 1 <= value <= _SIZE_LIMIT:
-            raise Problem(
-                f"{self._path}, field {name}",
-                f"is {printable(repr(value))}; it should be a whole number from 1 to {_SIZE_LIMIT:,}",
-                "Copy config.json from the model's source again.",
-            )
-        return value
-
-    def flag(self, field: str) -> bool | None:
-        value = self._values.get(field)
-        if value is None or isinstance(value, bool):
-            return value
-        raise Problem(f"{self._path}, field {field}", f"is {printable(repr(value))}", "Write true or false.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from profiles.bounded_files import file_size, looks_wrong, read_bytes, read_json, read_tail
-from profiles.model_config import code_problem
+from profiles.model_refusals import code_problem
 from profiles.problem import Problem, printable
 from profiles.safetensors_header import COPY_AGAIN, Tensor, read_header
 
@@ -47,6 +47,11 @@ def require_model_folder(folder: Path) -> None:
     if not names:
         raise Problem(str(folder), "is empty", "Give the folder that holds the model.")
     raise Problem(str(folder), "has no config.json, so it is no model", "Give the folder that holds config.json.")
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether weights that could be trained lie in `folder`, whole or not. Raises Problem for an unreadable folder."""
+    return any(name.endswith(".safetensors") or name == _INDEX for name in _names(folder))
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
