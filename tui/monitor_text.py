@@ -51,6 +51,9 @@ def progress_line(snapshot: RunSnapshot, pace: float | None, width: int, look: L
     """How far it is, at what rate, and how long it takes. `pace` is the present phase's, in things per second."""
     state, planned = snapshot.state, snapshot.state.planned_steps
     in_phase = snapshot.liveness == "live" and state.phase != "training"
+    if in_phase and state.phase in ("queued", "paused"):
+        # Nothing moves: what it waits for is all there is to tell.
+        return cut(Text(state.phase_detail, style=look.warn, no_wrap=True), width, look)
     if in_phase:
         done, total = state.phase_done, state.phase_total
         left_seconds = (total - done) / pace if pace and total else None
@@ -226,6 +229,8 @@ def result_blocks(snapshot: RunSnapshot, width: int, look: Look) -> list[Block]:
     elif snapshot.word == "stopped":
         why = state.why or f"at step {state.step:,}"
         lines += field_lines("stopped", f"{why}. r resumes it.", width, look)
+    elif snapshot.liveness == "live" and state.phase in ("queued", "paused"):
+        lines += field_lines(state.phase, state.phase_detail, width, look, look.warn, most_lines=6)
     before, after = state.evaluation("before"), state.evaluation("after")
     measured = _before_after(before, after, "held_out_loss", loss_text, look)
     if match := _before_after(before, after, "exact_match", share_text, look):
@@ -271,8 +276,11 @@ def fact_lines(snapshot: RunSnapshot, width: int, look: Look) -> list[Text]:
     facts: list[tuple[str, str]] = []
     if spec:
         method = spec.method
-        lora = "" if method.kind == "full" else f", rank {method.rank}, alpha {method.alpha:g}"
-        facts.append(("method", method.kind + lora))
+        if method.kind == "partial":
+            sized = f", the last {counted(method.trained_layers, 'layer')}"
+        else:
+            sized = f", rank {method.rank}, alpha {method.alpha:g}" if method.adapts else ""
+        facts.append(("method", method.kind + sized))
         schedule = f"{spec.schedule.kind}, warm-up {share_text(spec.schedule.warmup_share)}"
         rate = learning_rate_text(spec.optimizer.learning_rate)
         facts.append(("optimizer", f"{spec.optimizer.kind} {rate}, {schedule}"))

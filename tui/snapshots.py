@@ -29,8 +29,10 @@ class RunSnapshot:
 
     @property
     def word(self) -> RunStateName:
-        """The state in the one word used everywhere: running, preparing, finished, stopped or failed."""
+        """The state in the one word used everywhere: running, queued, preparing, finished, stopped or failed."""
         if self.liveness == "live":
+            if self.state.phase == "queued":
+                return "queued"
             return "preparing" if self.state.phase in ("preparing", "loading") else "running"
         if self.state.outcome:
             return self.state.outcome

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from engine.data.tokenise import Example
 from engine.run.directory import write_atomically
-
-# Rows generated at once: enough to fill a small machine, little enough that the key-value cache stays small.
-ANSWER_BATCH = 32
+from profiles.ladder import USUAL_ANSWER_BATCH, usual_answer_batch
 
 
 @torch.no_grad()
@@ -24,14 +22,17 @@ def generate_answers(
     tokenizer: Any,
     prompts: Sequence[NDArray[np.int32]],
     *,
+    batch: int = USUAL_ANSWER_BATCH,
+    token_budget: int = 0,
     max_new_tokens: int,
     stop_tokens: Sequence[int],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[str]:
     """The model's greedy answer to each prompt (token ids), in order, without special tokens.
 
-    The model must be set to an attention that reads masks; `stop_tokens` are token ids that
-    end an answer. Prompts that leave no room in the context are answered "".
+    At most `batch` rows are answered at once, and fewer where their tokens, answers included, would be more than
+    `token_budget` (or ANSWER_TOKENS). The model must be set to an attention that reads masks; `stop_tokens` are token
+    ids that end an answer. Prompts that leave no room in the context are answered "".
     """
     was_training = model.training
     model.eval()
@@ -41,10 +42,14 @@ def generate_answers(
     answers = [""] * len(prompts)
     # Similar lengths together: least padding.
     fitting.sort(key=lambda index: len(prompts[index]))
+    start = 0
     try:
-        for start in range(0, len(fitting), ANSWER_BATCH):
-            chosen = fitting[start : start + ANSWER_BATCH]
-            width = max(len(prompts[index]) for index in chosen)
+        while start < len(fitting):
+            chosen = fitting[start : start + batch]
+            while len(chosen) > usual_answer_batch(token_budget, len(prompts[chosen[-1]]) + max_new_tokens):
+                chosen.pop()
+            start += len(chosen)
+            width = len(prompts[chosen[-1]])
             ids = torch.full((len(chosen), width), tokenizer.pad_token_id)
             mask = torch.zeros((len(chosen), width), dtype=torch.long)
             for row, index in enumerate(chosen):
@@ -60,7 +65,7 @@ def generate_answers(
             )
             for index, row in zip(chosen, output[:, width:], strict=True):
                 answers[index] = tokenizer.decode(row, skip_special_tokens=True)
-            progress(min(start + ANSWER_BATCH, len(fitting)), len(fitting))
+            progress(start, len(fitting))
     finally:
         model.train(was_training)
     return answers

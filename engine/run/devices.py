@@ -22,10 +22,20 @@ _STEPS_IN_TOTAL = 256
 class DeviceFeed:
     """The newest readings, for a loop that waits on `fileno`. A driver that hangs stops the readings, nothing else."""
 
-    def __init__(self, worker_pid: int, folder: Path):
+    def __init__(self, folder: Path):
+        """For the devices of this machine and the disk of `folder`; `follow` begins to read."""
+        self._folder = folder
+        self._worker_pid: int | None = None
+        self._reading = False
         self._queue: queue.SimpleQueue[dict[str, Any] | str] = queue.SimpleQueue()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        threading.Thread(target=self._run, args=(worker_pid, folder), daemon=True, name="devices").start()
+
+    def follow(self, worker_pid: int | None) -> None:
+        """From now on read the devices, and what this worker takes of them, if there is one."""
+        self._worker_pid = worker_pid
+        if not self._reading:
+            self._reading = True
+            threading.Thread(target=self._run, daemon=True, name="devices").start()
 
     def fileno(self) -> int:
         """A descriptor that is readable while there are readings to take."""
@@ -42,13 +52,14 @@ class DeviceFeed:
             readings.append(self._queue.get())
         return readings
 
-    def _run(self, worker_pid: int, folder: Path) -> None:
+    def _run(self) -> None:
         shown: dict[str, Any] | None = None
         try:
             from profiles.hardware import DeviceSampler  # here: what it imports takes long to load
 
-            sampler = DeviceSampler(worker_pid, folder)
+            sampler = DeviceSampler(self._worker_pid, self._folder)
             while True:
+                sampler.worker_pid = self._worker_pid
                 reading = sampler.sample()
                 if shown is None or looks_different(reading, shown):
                     shown = reading

@@ -70,6 +70,16 @@ class RunDirectory:
         return self.path / "pid.json"
 
     @property
+    def claim_path(self) -> Path:
+        """Which memory the run waits for or was promised."""
+        return self.path / "claim.json"
+
+    @property
+    def ballast_path(self) -> Path:
+        """Disk space that the journal falls back on when the disk is full."""
+        return self.path / ".ballast"
+
+    @property
     def socket_path(self) -> Path:
         return self.path / "control.sock"
 

@@ -3,11 +3,17 @@
 A record is one JSON object on one line of events.jsonl: {"v": 1, "seq": n, "at": unix seconds, "kind": ..., fields}.
 The kinds and their fields (bytes, seconds and tokens as plain numbers):
 
-attempt     number, resumed_from (step or null), worker_pid: a worker process starts, the first time or after a resume
+queued      needed_bytes, free_bytes, usable_bytes, total_bytes, device, holders [{name, user, pid, bytes}], ahead,
+            text: the run waits until its memory is free, and `ahead` runs wait before it
+attempt     number, resumed_from (step or null), worker_pid, adjusted {field: value}: a worker process starts, the first
+            time, after a resume or after a rung of the ladder; `adjusted` are the fields the ladder changed
+ladder      number, where (loading | step | evaluation | answers | saving), what, changes {field: [old, new]}, text:
+            memory ran out, and the next attempt goes on with less
 plan        planned_steps, rows_per_step, sequence_length, train_rows, held_out_rows, rejected_rows, train_tokens,
             target_tokens, cut_rows, packing_efficiency, total_parameters, trainable_parameters, device, dtype,
             attention, reasons [text], predicted {component: bytes}, predicted_peak_bytes
-phase       phase (preparing | loading | evaluating | training | saving), detail, done, total (0 when not countable)
+phase       phase (preparing | loading | evaluating | training | saving | paused), detail, done, total (0 when not
+            countable); paused: the disk is short of room, and the detail says how much
 step        step, epoch, loss, learning_rate, gradient_norm, target_tokens, tokens, seconds, memory_bytes; and, added by
             the supervisor, tokens_seen, training_seconds: the run's totals, work repeated after a resume included
 evaluation  when (before | during | after), step, held_out_loss, exact_match (share or null), answers
@@ -15,6 +21,8 @@ sample      index, prompt, expected, base, tuned: one held-out row answered by b
 checkpoint  step, bytes, seconds, best (bool), held_out_loss or null
 device      cpu_share, memory_used_bytes, memory_total_bytes, worker_bytes, disk_free_bytes,
             gpus [{index, name, used_bytes, total_bytes, celsius, watts, share}]
+probe       predicted, measured (bytes, or null), allocated (bytes of tensors, or null on a CPU), seconds, tokens: what
+            one step on the longest rows took, tried before anything was learnt
 memory      measured {component: bytes}, peak_bytes: what the process really took on the training device
 note        text: something a person should know (rows set aside, a setting that was replaced, a save that failed)
 control     command, by (pid): a person asked the live run for something
@@ -36,7 +44,7 @@ FORMAT_VERSION = 1
 
 Event = dict[str, Any]
 Outcome = Literal["finished", "stopped", "failed"]
-Phase = Literal["preparing", "loading", "evaluating", "training", "saving"]
+Phase = Literal["queued", "preparing", "loading", "evaluating", "training", "saving", "paused"]
 
 # A chart 200 columns wide with two points a cell needs 400; ten times that leaves room to zoom without
 # a week-long run growing the state.
@@ -82,6 +90,12 @@ class RunState:
     attempts: int = 0
     resumed_from: int | None = None
     worker_pid: int | None = None
+    queued: Mapping[str, Any] = field(default_factory=dict)
+    """What the run waits for, as its last `queued` event said; empty once it goes on."""
+    ladder: tuple[Mapping[str, Any], ...] = ()
+    """The rungs taken when memory ran out, oldest first: the fields of the `ladder` events."""
+    adjusted: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the spec that the ladder changed, with the values in force; those of evaluation may be no fields."""
     plan: Mapping[str, Any] = field(default_factory=dict)
     phase: Phase = "preparing"
     phase_detail: str = ""
@@ -97,6 +111,8 @@ class RunState:
     memory_bytes: int | None = None
     measured_memory: Mapping[str, int] = field(default_factory=dict)
     measured_peak_bytes: int | None = None
+    probe: Mapping[str, Any] = field(default_factory=dict)
+    """What the trial step before the run was predicted to take, and took; empty where there was none."""
     evaluations: tuple[Evaluation, ...] = ()
     samples: tuple[Sample, ...] = ()
     checkpoint_step: int | None = None

@@ -84,7 +84,20 @@ class Folding:
         self._values.update(attempts=number, resumed_from=resumed_from, worker_pid=event.get("worker_pid"))
         self._values.update(phase="preparing", phase_detail="", phase_done=0, phase_total=0)
         self._values.update(problem=None, outcome=None, why="", stop_requested=False)
-        self._values["checkpoint_step"] = resumed_from
+        self._values.update(checkpoint_step=resumed_from, queued={})
+        self._values["adjusted"] = dict(event.get("adjusted") or {})
+
+    def _queued(self, event: Event) -> None:
+        facts = {key: value for key, value in event.items() if key not in ("v", "seq", "at", "kind")}
+        self._values.update(phase="queued", phase_detail=str(event["text"]), phase_done=0, phase_total=0, queued=facts)
+        self._values.update(problem=None, outcome=None, why="", stop_requested=False)
+
+    def _ladder(self, event: Event) -> None:
+        rung = {name: event[name] for name in ("number", "where", "what", "changes", "text")}
+        adjusted = {field: new for field, (_, new) in rung["changes"].items()}
+        self._values["ladder"] = (*self._values["ladder"], rung)
+        self._values["adjusted"] = {**self._values["adjusted"], **adjusted}
+        self._values["notes"] = (*self._values["notes"], str(rung["text"]))
 
     def _roll_back(self, step: int) -> None:
         """Forget what a resumed run does again."""
@@ -146,6 +159,11 @@ class Folding:
     def _memory(self, event: Event) -> None:
         self._values.update(measured_memory=dict(event["measured"]), measured_peak_bytes=event["peak_bytes"])
 
+    def _probe(self, event: Event) -> None:
+        self._values["probe"] = {name: event[name] for name in ("predicted", "measured", "seconds", "tokens")} | {
+            "allocated": event.get("allocated")
+        }
+
     def _note(self, event: Event) -> None:
         self._values["notes"] = (*self._values["notes"], str(event["text"]))
 
@@ -160,7 +178,7 @@ class Folding:
         self._values["problem"] = {part: str(event[part]) for part in ("where", "what", "fix")}
 
     def _end(self, event: Event) -> None:
-        self._values.update(outcome=event["outcome"], why=str(event["why"]))
+        self._values.update(outcome=event["outcome"], why=str(event["why"]), queued={})
 
 
 def _number(value: float | None) -> float | None:
@@ -169,7 +187,9 @@ def _number(value: float | None) -> float | None:
 
 
 _TAKERS: dict[str, Callable[[Folding, Event], None]] = {
+    "queued": Folding._queued,
     "attempt": Folding._attempt,
+    "ladder": Folding._ladder,
     "plan": Folding._plan,
     "phase": Folding._phase,
     "step": Folding._step,
@@ -178,6 +198,7 @@ _TAKERS: dict[str, Callable[[Folding, Event], None]] = {
     "checkpoint": Folding._checkpoint,
     "device": Folding._device,
     "memory": Folding._memory,
+    "probe": Folding._probe,
     "note": Folding._note,
     "control": Folding._control,
     "output": Folding._output,

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from engine.modules import module_command, module_environment
 from engine.run.control import ask
-from engine.run.directory import RunDirectory, create_run
+from engine.run.directory import RunDirectory, create_run, runs_root
+from engine.run.disk_room import require_disk
 from engine.run.journal import last_event
 from engine.run.lock import lock_holder
 from engine.run.log import last_lines
 from engine.run.processes import recorded_processes
+from engine.run.room import room_for
+from engine.run.sizes import size_text
 from profiles.problem import Problem
 
 if TYPE_CHECKING:
@@ -25,23 +28,32 @@ Liveness = Literal["live", "ended", "died", "never started"]
 _START_SECONDS = 120
 
 
-def launch(spec: RunSpec) -> RunDirectory:
+def launch(spec: RunSpec, wait: bool = False) -> RunDirectory:
     """Make a run and start its engine, detached: it goes on when this process, its terminal or its login ends.
-    Returns once the engine is ready. Raises Problem when the run cannot be made or the engine does not start."""
+
+    With `wait` the engine starts the training once its memory is free, the run that waits longest first. Without, it
+    starts at once, whatever is free: ask `engine.run.room.room_for` and tell. Returns once the engine is ready. Raises
+    Problem when the run cannot be made, its disk has surely no room for it, its memory can never be free here, or the
+    engine does not start."""
+    require_disk(spec, runs_root())
+    if wait:
+        _require_possible(spec)
     run = create_run(spec)
-    _start(run)
+    _start(run, *_options(wait))
     return run
 
 
-def resume(run: RunDirectory) -> None:
-    """Start a run again from its last good checkpoint. Raises Problem when it is live or finished, or the engine
-    does not start."""
+def resume(run: RunDirectory, wait: bool = False) -> None:
+    """Start a run again from its last good checkpoint; with `wait` once its memory is free. Raises Problem when it is
+    live or finished, or the engine does not start."""
     state = liveness(run)
     if state == "live":
         raise Problem(run.name, "is running already", f"Watch it with `finetui watch {run.name}`.")
     if state == "ended" and (end := last_event(run.events_path)) and end.get("outcome") == "finished":
         raise Problem(run.name, "is finished", "Start a new run to train further.")
-    _start(run, "--resume")
+    if wait:
+        _require_possible(run.spec())
+    _start(run, "--resume", *_options(wait))
 
 
 def stop(run: RunDirectory) -> None:
@@ -68,6 +80,21 @@ def liveness(run: RunDirectory) -> Liveness:
         return "never started"
     last = last_event(run.events_path)
     return "ended" if last is not None and last["kind"] == "end" else "died"
+
+
+def _options(wait: bool) -> tuple[str, ...]:
+    return ("--queue",) if wait else ()
+
+
+def _require_possible(spec: RunSpec) -> None:
+    """Raises Problem for a run that would wait for ever, and for a model that cannot be read."""
+    room = room_for(spec)
+    if not room.possible:
+        raise Problem(
+            spec.name,
+            f"needs {size_text(room.needed_bytes)}, and {room.device} has {size_text(room.total_bytes)} in all",
+            "Make data.sequence_length or train.micro_batch smaller, or take a leaner method.",
+        )
 
 
 def _start(run: RunDirectory, *options: str) -> None:

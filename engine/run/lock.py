@@ -43,3 +43,8 @@ def lock_holder(path: Path) -> int | None:
         os.close(descriptor)
     kind, _, _, _, pid = _FLOCK.unpack(answer)
     return None if kind == fcntl.F_UNLCK else pid
+
+
+def let_go(descriptor: int) -> None:
+    """Give back a lock that `take_lock` took."""
+    os.close(descriptor)

@@ -34,7 +34,7 @@ def load_snapshot(run: RunDirectory) -> tuple[RunState, list[tuple[float, float]
         values: dict[str, Any] = record["state"]
         for name, kind in (("steps", StepPoint), ("evaluations", Evaluation), ("samples", Sample)):
             values[name] = tuple(kind(*each) for each in values[name])
-        values["notes"] = tuple(values["notes"])
+        values["notes"], values["ladder"] = tuple(values["notes"]), tuple(values["ladder"])
         state, offset = RunState(**values), int(record["offset"])
         recent = [(float(tokens), float(seconds)) for tokens, seconds in record["recent"]]
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):

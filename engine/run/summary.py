@@ -119,8 +119,13 @@ def summaries() -> list[RunSummary]:
 
 def _state_and_why(run: RunDirectory, life: str, state: RunState) -> tuple[RunStateName, str]:
     if life == "live":
+        stopping = "stopping" if state.stop_requested else ""
+        if state.phase == "queued" and state.outcome is None:
+            return "queued", stopping or state.phase_detail
+        if state.phase == "paused":
+            return "running", state.phase_detail
         preparing = state.phase in ("preparing", "loading") and state.outcome is None
-        return ("preparing" if preparing else "running"), ("stopping" if state.stop_requested else "")
+        return ("preparing" if preparing else "running"), stopping
     if life == "ended" and state.outcome is not None:
         return state.outcome, state.why
     if life == "never started":

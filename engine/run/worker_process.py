@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from engine.modules import module_command, module_environment
+from engine.run.adjusted import ADJUSTED_VARIABLE
 from engine.run.channel import CHANNEL_VARIABLE
 from engine.run.directory import RunDirectory
 from engine.run.identity import ProcessIdentity
@@ -31,13 +33,14 @@ _FAULT = re.compile(r"Fatal Python error|[A-Za-z_][\w.]*(Error|Exception|Exit|In
 class WorkerProcess:
     """A started worker, in a process group of its own, with its output in engine.log."""
 
-    def __init__(self, run: RunDirectory):
-        """Start it. Raises OSError."""
+    def __init__(self, run: RunDirectory, adjusted: Mapping[str, Any]):
+        """Start it, with the fields that the ladder changed in `adjusted`. Raises OSError."""
         command = shlex.split(os.environ.get(COMMAND_VARIABLE, "")) or module_command("engine.train.worker")
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         environment = module_environment()
         environment |= {
             CHANNEL_VARIABLE: str(theirs.fileno()),
+            ADJUSTED_VARIABLE: json.dumps(dict(adjusted)),
             "PYTHONUNBUFFERED": "1",
             "PYTHONFAULTHANDLER": "1",
         }

@@ -10,6 +10,7 @@
 A checkpoint is staged in a hidden folder beside the others, every file and folder is flushed to the disk, and then one
 rename makes it appear. Older ones are removed only after that, and by renaming first, so that a half-removed one
 never looks like a checkpoint. Nothing is a pickle. (The protocol survived 79 of 79 kills at file system calls.)
+Tensors are written and read one at a time: a save or a load needs the largest of them more, not all of them twice.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from engine.run.directory import sync
+from engine.train.tensor_file import read_tensors, shapes, write_tensors
 from profiles.problem import Problem
 
 MANIFEST = "manifest.json"
@@ -37,6 +38,8 @@ OPTIMIZER = "optimizer.safetensors"
 RANDOM = "random.safetensors"
 STATE = "state.json"
 _NAME = re.compile(r"step-(\d{6,})")
+# A tensor's entry in a header and its plain values; random states, the manifest and the folder.
+_HEADER_BYTES, _OTHER_BYTES = 256, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,13 @@ def save_checkpoint(
     return Saved(final, total_bytes, time.monotonic() - started)
 
 
+def checkpoint_bytes(parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
+    """Bytes that a checkpoint's files take now: parameters, the optimizer's tensors, random state, headers."""
+    tensors, _ = _optimizer_state(optimizer, parameters)
+    held = [*parameters.values(), *tensors.values()]
+    return sum(tensor.numel() * tensor.element_size() + _HEADER_BYTES for tensor in held) + _OTHER_BYTES
+
+
 def newest_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
     """The newest undamaged checkpoint under `root`, if any, and what was found wrong with newer ones."""
     skipped: list[str] = []
@@ -117,26 +127,25 @@ def load_checkpoint(
     """Put a checkpoint's tensors, optimizer state and random state in place. Raises Problem when it does not fit."""
     load_trainable(path, parameters)
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
-    _load_optimizer(optimizer, parameters, load_file(path / OPTIMIZER), state["optimizer"])
-    _load_random(load_file(path / RANDOM))
+    _load_optimizer(optimizer, parameters, read_tensors(path / OPTIMIZER), state["optimizer"])
+    _load_random(dict(read_tensors(path / RANDOM)))
     return Progress(**state["progress"])
 
 
 def load_trainable(path: Path, parameters: Mapping[str, torch.nn.Parameter]) -> None:
     """Put a checkpoint's parameters in place. Raises Problem naming the first tensor that does not fit."""
-    tensors = load_file(path / TRAINABLE)
-    for name in sorted(tensors.keys() ^ parameters.keys()):
-        found = "is in the checkpoint but not in the model" if name in tensors else "is not in the checkpoint"
-        raise Problem(f"{path}, tensor {name}", found, "Resume with the settings the run was started with.")
+    remedy = "Resume with the settings the run was started with."
+    found = shapes(path / TRAINABLE)
+    for name in sorted(found.keys() ^ parameters.keys()):
+        what = "is in the checkpoint but not in the model" if name in found else "is not in the checkpoint"
+        raise Problem(f"{path}, tensor {name}", what, remedy)
+    for name, parameter in parameters.items():
+        if parameter.shape != found[name]:
+            what = f"has shape {list(found[name])}, the model has {list(parameter.shape)}"
+            raise Problem(f"{path}, tensor {name}", what, remedy)
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            if parameter.shape != tensors[name].shape:
-                raise Problem(
-                    f"{path}, tensor {name}",
-                    f"has shape {list(tensors[name].shape)}, the model has {list(parameter.shape)}",
-                    "Resume with the settings the run was started with.",
-                )
-            parameter.copy_(tensors[name])
+        for name, tensor in read_tensors(path / TRAINABLE):
+            parameters[name].copy_(tensor)
 
 
 def list_checkpoints(root: Path) -> list[Path]:
@@ -151,17 +160,17 @@ def damage(path: Path) -> str | None:
     """What is wrong with the checkpoint in `path`, in words; None when every file is as its manifest says."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        files = manifest["files"]
+        files = {name: (int(each["bytes"]), str(each["sha256"])) for name, each in manifest["files"].items()}
     except OSError as error:
         return f"its manifest cannot be read ({error.strerror})"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return "its manifest is damaged"
-    for name, expected in files.items():
+    for name, (expected_bytes, expected_sum) in files.items():
         try:
             size = (path / name).stat().st_size
-            if size != expected["bytes"]:
-                return f"{name} has {size:,} bytes instead of {expected['bytes']:,}"
-            if _sha256(path / name) != expected["sha256"]:
+            if size != expected_bytes:
+                return f"{name} has {size:,} bytes instead of {expected_bytes:,}"
+            if _sha256(path / name) != expected_sum:
                 return f"the contents of {name} changed after it was saved"
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
@@ -174,10 +183,10 @@ def _write_contents(
     parameters: Mapping[str, torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    save_file({name: parameter.detach().contiguous() for name, parameter in parameters.items()}, folder / TRAINABLE)
+    write_tensors(folder / TRAINABLE, parameters)
     tensors, values = _optimizer_state(optimizer, parameters)
-    save_file(tensors, folder / OPTIMIZER)
-    save_file(_random_state(), folder / RANDOM)
+    write_tensors(folder / OPTIMIZER, tensors)
+    write_tensors(folder / RANDOM, _random_state())
     state = {"progress": asdict(progress), "optimizer": values}
     (folder / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
 
@@ -218,8 +227,7 @@ def _optimizer_state(
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, torch.Tensor):
-                # cloned: bitsandbytes shares its quantisation maps, and safetensors refuses shared storage
-                tensors[f"{name}|{key}"] = value.detach().clone().contiguous()
+                tensors[f"{name}|{key}"] = value
             else:
                 values.setdefault(name, {})[key] = value
     return tensors, values
@@ -228,19 +236,26 @@ def _optimizer_state(
 def _load_optimizer(
     optimizer: torch.optim.Optimizer,
     parameters: Mapping[str, torch.nn.Parameter],
-    tensors: Mapping[str, torch.Tensor],
+    tensors: Iterable[tuple[str, torch.Tensor]],
     values: Mapping[str, dict[str, Any]],
 ) -> None:
     states: dict[str, dict[str, Any]] = {name: dict(plain) for name, plain in values.items()}
-    for full_name, tensor in tensors.items():
+    for full_name, tensor in tensors:
         name, _, key = full_name.rpartition("|")
-        states.setdefault(name, {})[key] = tensor
+        states.setdefault(name, {})[key] = _in_place(optimizer, parameters[name], tensor)
     for name, state in states.items():
-        parameter = parameters[name]
-        for key, value in state.items():
-            # AdamW's step counter stays where the fused kernel wants it: on the parameter's device, float32
-            state[key] = value.to(parameter.device) if isinstance(value, torch.Tensor) else value
-        optimizer.state[parameter] = state
+        optimizer.state[parameters[name]] = state
+
+
+def _in_place(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter, tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` as the optimizer wants to hold it: beside its parameter, in memory of its own.
+
+    AdamW's step counter stays float32 on the parameter's device, where the fused kernel wants it. What bitsandbytes
+    pages goes into pages again: in plain memory it would fill a GPU that a first attempt did not.
+    """
+    if hasattr(optimizer, "get_state_buffer") and tensor.shape == parameter.shape:
+        return optimizer.get_state_buffer(parameter, dtype=tensor.dtype).copy_(tensor)
+    return tensor.to(parameter.device, copy=True)
 
 
 def _random_state() -> dict[str, torch.Tensor]:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from engine.run.directory import RunDirectory, sync, sync_tree
+from engine.run.disk_room import tokenizer_bytes
 from engine.train.setup import Setup
 from profiles.problem import Problem
+
+# A larger tensor still makes a shard of its own.
+_SHARD_BYTES = 2 << 30
+# Headers, configurations, a card.
+_EXTRAS_BYTES = 1 << 16
 
 
 def write_outputs(setup: Setup, run: RunDirectory) -> tuple[str, Path]:
@@ -15,39 +23,52 @@ def write_outputs(setup: Setup, run: RunDirectory) -> tuple[str, Path]:
 
     The folder appears complete or not at all. Raises Problem when it cannot be written.
     """
-    full = setup.spec.method.kind == "full"
-    name = "model" if full else "adapter"
+    adapts = setup.spec.method.adapts
+    name = "adapter" if adapts else "model"
     final, staging = run.outputs / name, run.outputs / f".staging-{name}"
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        if full:
-            _save_model(setup, staging)
-        else:
+        if adapts:
             # False keeps peft from looking the base model up to learn whether its vocabulary was resized.
             setup.model.save_pretrained(staging, save_embedding_layers=False)
+        else:
+            _save_model(setup, staging)
         setup.tokenizer.save_pretrained(staging)
         if final.exists():
             shutil.rmtree(final)
         sync_tree(staging)
         staging.rename(final)
         sync(run.outputs)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(staging, ignore_errors=True)
-        raise Problem(str(final), f"cannot be written: {error.strerror or error}", "Free disk space there.") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Problem(str(final), f"cannot be written: {reason}", "Free disk space there.") from error
     return name, final
+
+
+def output_bytes(setup: Setup) -> int:
+    """Bytes that `write_outputs` writes: the adapter, or the model in its published precision, and the tokenizer."""
+    if setup.spec.method.adapts:
+        weights = sum(parameter.nbytes for parameter in setup.parameters.values())
+    else:
+        published = setup.published_dtype.itemsize
+        weights = sum(parameter.numel() * published for parameter in setup.model.parameters())
+    return weights + _EXTRAS_BYTES + tokenizer_bytes(setup.spec.model.path)
 
 
 def _save_model(setup: Setup, folder: Path) -> None:
     """The model in the precision its base was published in, ending answers at the tokens it was trained to end with."""
     model = setup.model
     model.generation_config.eos_token_id = setup.stop_tokens
-    trained_in, published = model.dtype, setup.published_dtype
-    if published == trained_in:
-        model.save_pretrained(folder)
-        return
     # Rounded in place and back, since a second copy of a large model may not fit. What the run measures after this
-    # is therefore the model as it is handed over.
-    model.to(published)
-    model.save_pretrained(folder)
-    model.to(trained_in)
+    # is therefore the model as it is handed over. Parameters only: rotary tables lose by rounding, and are not saved.
+    trained_in = {parameter: parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    for parameter in trained_in:
+        parameter.data = parameter.data.to(setup.published_dtype)
+    try:
+        # A shard is copied to the host whole before it is written.
+        model.save_pretrained(folder, max_shard_size=_SHARD_BYTES)
+    finally:
+        for parameter, dtype in trained_in.items():
+            parameter.data = parameter.data.to(dtype)

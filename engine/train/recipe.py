@@ -8,30 +8,37 @@ best checkpoint is one that exists.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from engine.data.dataset import HeldOutRow
 from engine.evaluate.answers import exact_match, generate_answers, read_answers, write_answers
 from engine.evaluate.held_out import held_out_loss
+from engine.fit.memory_rows import Expected, predict_for_tokens, remember
 from engine.run.channel import Channel, MemoryChannel
 from engine.run.directory import RunDirectory
+from engine.run.disk_room import disk_is_full, free_bytes, with_overhead
+from engine.run.sizes import size_text
 from engine.train.checkpoint import (
     Progress,
+    checkpoint_bytes,
     load_checkpoint,
     load_trainable,
     newest_checkpoint,
     save_checkpoint,
 )
 from engine.train.metrics import StepMetrics
-from engine.train.optimizer import gradient_norm, rate_share, set_rate
-from engine.train.outputs import write_outputs
+from engine.train.optimizer import rate_share, set_rate
+from engine.train.outputs import output_bytes, write_outputs
+from engine.train.probe import take_trial_step
 from engine.train.setup import Setup
+from profiles.ladder import USUAL_ANSWER_BATCH
 from profiles.problem import Problem
 
 # Held-out rows whose answers are shown side by side in the app.
@@ -39,6 +46,12 @@ SHOWN_SAMPLES = 20
 
 # How often a measurement that is under way may speak, in seconds.
 PHASE_INTERVAL_SECONDS = 0.25
+
+# Between two looks at a disk that is full; and between two tries where a write was refused though there seemed to be
+# room: a quota is not seen from outside.
+ROOM_INTERVAL_SECONDS, REFUSED_INTERVAL_SECONDS = 0.5, 10.0
+
+Written = TypeVar("Written")
 
 
 @dataclass(frozen=True)
@@ -54,11 +67,25 @@ class StopRequestedError(Exception):
     """A person asked the run to stop while it was measuring."""
 
 
+class NoRoomError(Exception):
+    """A person asked the run to stop while it waited for room on the disk; the text says for what."""
+
+
 class Recipe:
     """One run of a Setup in its folder, telling `channel` what happens."""
 
-    def __init__(self, setup: Setup, run: RunDirectory, channel: Channel | MemoryChannel):
+    def __init__(
+        self,
+        setup: Setup,
+        run: RunDirectory,
+        channel: Channel | MemoryChannel,
+        *,
+        answer_batch: int = USUAL_ANSWER_BATCH,
+        expected: Expected | None = None,
+    ):
+        """`answer_batch` is how many held-out rows are answered at once, `expected` the memory that was predicted."""
         self.setup, self.run, self.channel = setup, run, channel
+        self.answer_batch, self.expected = answer_batch, expected
         self.spec = setup.spec
         self.progress = Progress(step=0, tokens_seen=0, best_held_out_loss=None, best_step=None)
         self.metrics = StepMetrics(setup.device, self._report_step)
@@ -73,6 +100,7 @@ class Recipe:
         try:
             self._restore()
             if self.progress.step == 0:
+                self._probe()
                 self._measure("before")
             self.learn()
             if self.progress.step:
@@ -82,9 +110,46 @@ class Recipe:
                 self._measure("after")
         except StopRequestedError:
             self.stopping = True
+        except NoRoomError as unsaved:
+            saved = self._saved_step
+            remains = "nothing was saved" if saved is None else f"the checkpoint of step {saved} remains"
+            why = f"stopped on request while the disk was full: {unsaved} was not written; {remains}"
+            return Ending("stopped", why, self.progress.step)
         if self.stopping:
             return Ending("stopped", f"stopped on request after step {self.progress.step}", self.progress.step)
         return Ending("finished", f"all {self.setup.total_steps} steps were taken", self.progress.step)
+
+    def _probe(self) -> None:
+        """Measure what a step takes, before anything is learnt, and tell how that compares with the estimate."""
+        expected = self.expected
+        if expected is None or not self.spec.train.probe:
+            return
+        self._phase("preparing", "a trial step, to measure the memory it takes")
+        trial = take_trial_step(self.setup)
+        prediction = predict_for_tokens(expected, trial.tokens, steps_only=True)
+        self.channel.send(
+            "probe",
+            predicted=prediction.believed_bytes,
+            measured=trial.process_bytes,
+            allocated=trial.allocated_bytes,
+            seconds=trial.seconds,
+            tokens=trial.tokens,
+        )
+        if trial.process_bytes is None:
+            return
+        remember(
+            expected,
+            prediction,
+            process_bytes=trial.process_bytes,
+            allocated_bytes=trial.allocated_bytes,
+            reserved_bytes=trial.reserved_bytes,
+        )
+        off = trial.process_bytes / prediction.believed_bytes - 1
+        if abs(off) > expected.estimate.error_share:
+            took, believed = size_text(trial.process_bytes), size_text(prediction.believed_bytes)
+            less_or_more = "more" if off > 0 else "less"
+            text = f"the trial step took {took}, {abs(off):.0%} {less_or_more} than the {believed} expected"
+            self.channel.send("note", text=f"{text}; later estimates on this device follow it")
 
     def learn(self) -> None:
         """The optimizer steps from where training stands to the end of the plan."""
@@ -106,6 +171,7 @@ class Recipe:
                 self._save(needed=False)
         self.metrics.flush()
         self._report_memory()
+        self._remember_memory()
 
     def _step(self) -> None:
         setup, spec, step = self.setup, self.spec, self.progress.step
@@ -114,17 +180,10 @@ class Recipe:
         tokens = sum(batch.tokens for batch in batches)
         loss = torch.zeros((), device=setup.device)
         for batch in batches:
-            with setup.accelerator.autocast():
-                part = setup.forward.loss(batch.to(setup.device), scale=1 / targets)
-            setup.accelerator.backward(part)
-            loss += part.detach()
+            loss += setup.add_gradients(batch, targets)
         rate = spec.optimizer.learning_rate * rate_share(step, setup.total_steps, spec.schedule)
         set_rate(setup.optimizer, rate)
-        if setup.accelerator.scaler is not None:
-            setup.accelerator.scaler.unscale_(setup.optimizer)
-        norm = gradient_norm(setup.parameters.values(), spec.optimizer.max_gradient_norm)
-        setup.stepper.step()
-        setup.stepper.zero_grad(set_to_none=True)
+        norm = setup.update()
         self.progress = Progress(
             step + 1,
             self.progress.tokens_seen + tokens,
@@ -176,7 +235,7 @@ class Recipe:
         )
         if when == "after":
             base = read_answers(self.run.answers_path) or [""] * len(answers)
-            write_answers(self.run.answers_path.with_name("after.jsonl"), answers)
+            self._keep_answers("after.jsonl", answers)
             self._send_samples(base, answers)
         setup.model.train()
 
@@ -231,8 +290,13 @@ class Recipe:
         self._phase("evaluating", f"answers {when} training", 0, len(rows))
         answers = self._generate([row.prompt_ids for row in rows], progress)
         if when == "before":
-            write_answers(self.run.answers_path, answers)
+            self._keep_answers(self.run.answers_path.name, answers)
         return answers
+
+    def _keep_answers(self, name: str, answers: list[str]) -> None:
+        size = sum(len(json.dumps(answer)) + 1 for answer in answers)
+        path = self.run.answers_path.with_name(name)
+        self._until_written(size, "the file of answers", lambda: write_answers(path, answers))
 
     def _generate(self, prompts: list[Any], progress: Callable[[int, int], None]) -> list[str]:
         setup = self.setup
@@ -243,6 +307,8 @@ class Recipe:
                     setup.model,
                     setup.tokenizer,
                     prompts,
+                    batch=self.answer_batch,
+                    token_budget=self.spec.train.micro_batch * self.spec.data.sequence_length,
                     max_new_tokens=self.spec.evaluation.max_new_tokens,
                     stop_tokens=setup.stop_tokens,
                     progress=progress,
@@ -279,7 +345,8 @@ class Recipe:
             self._save(needed=True)
 
     def _save(self, *, needed: bool) -> None:
-        """Save a checkpoint. One that fails is told and training goes on, unless it is `needed`."""
+        """Save a checkpoint, once the disk has room for it. One that fails for another reason is told and training goes
+        on, unless it is `needed`."""
         self.metrics.flush()
         self._phase("saving", f"checkpoint of step {self.progress.step}")
         step, loss = self._last_evaluation
@@ -294,13 +361,18 @@ class Recipe:
             self.progress.step if is_best else self.progress.best_step,
             scaler.state_dict() if scaler is not None else None,
         )
+        setup = self.setup
         try:
-            saved = save_checkpoint(
-                self.run.checkpoints,
-                progress,
-                self.setup.parameters,
-                self.setup.optimizer,
-                keep=self.spec.checkpoint.keep,
+            saved = self._until_written(
+                checkpoint_bytes(setup.parameters, setup.optimizer),
+                f"the checkpoint of step {progress.step}",
+                lambda: save_checkpoint(
+                    self.run.checkpoints,
+                    progress,
+                    setup.parameters,
+                    setup.optimizer,
+                    keep=self.spec.checkpoint.keep,
+                ),
             )
         except Problem as problem:
             if needed:
@@ -329,8 +401,46 @@ class Recipe:
         if self.handed_over_step != self.progress.step:
             load_trainable(self.run.checkpoints / f"step-{self.handed_over_step:06d}", self.setup.parameters)
         self._phase("saving", "the tuned model")
-        name, path = write_outputs(self.setup, self.run)
+        name, path = self._until_written(
+            output_bytes(self.setup), "the tuned model", lambda: write_outputs(self.setup, self.run)
+        )
         self.channel.send("output", name=name, path=str(path.relative_to(self.run.path)))
+
+    def _until_written(self, size: int, what: str, write: Callable[[], Written]) -> Written:
+        """Call `write`, which writes `size` bytes, once the disk has room for them, and again where it was full still.
+
+        Raises NoRoomError when a stop was asked for meanwhile, and what `write` raises for other reasons.
+        """
+        refused = False
+        while True:
+            self._wait_for_room(size, what, REFUSED_INTERVAL_SECONDS if refused else 0.0)
+            try:
+                return write()
+            except (Problem, OSError) as error:
+                if not disk_is_full(error.__cause__ if isinstance(error, Problem) else error):
+                    raise
+                refused = True
+
+    def _wait_for_room(self, size: int, what: str, least_seconds: float) -> None:
+        """Pause until the disk of runs has room for `size` bytes, and for `least_seconds` at least."""
+        before, told, began = self._phase_name, "", time.monotonic()
+        instead = "stop again to end without it" if self.stopping else "stop"
+        needed = with_overhead(size)
+        while (free := free_bytes(self.run.path)) < needed or time.monotonic() - began < least_seconds:
+            text = f"{what} needs {size_text(needed)}, {size_text(free)} free on the disk of runs"
+            if free >= needed:
+                text += ", which took no more (is there a quota?)"
+            if text != told:
+                self._phase("paused", f"{text}: free some space, or {instead}")
+                told = text
+            commands = self.channel.commands()
+            if "stop" in commands or self.channel.supervisor_gone:
+                self.stopping = True
+                raise NoRoomError(what)
+            self._unanswered += commands
+            time.sleep(ROOM_INTERVAL_SECONDS)
+        if told:
+            self._phase(before, what)
 
     # Talking
 
@@ -345,6 +455,26 @@ class Recipe:
         setup = self.setup
         measured = setup.memory.components(setup.model, setup.parameters.values(), setup.optimizer)
         self.channel.send("memory", measured=measured, peak_bytes=setup.memory.peak_bytes())
+
+    def _remember_memory(self) -> None:
+        """Keep what the run took for later estimates, if it took all that it does over and over."""
+        setup = self.setup
+        if self.expected is None or self.progress.step < min(3, setup.total_steps):
+            return
+        heaviest = setup.forward.collate(setup.plan.heaviest(padded=setup.forward.padded))
+        allocated, reserved = setup.memory.allocator_peaks()
+        remember(
+            self.expected,
+            predict_for_tokens(self.expected, heaviest.input_ids.numel()),
+            process_bytes=setup.memory.peak_bytes(),
+            allocated_bytes=allocated,
+            reserved_bytes=reserved,
+        )
+
+    @property
+    def pace(self) -> tuple[float, float] | None:
+        """Tokens per second of the run's steps, and the share of tokens that carried loss; None for a short run."""
+        return self.metrics.pace
 
     def _obey_commands(self) -> None:
         """Do what a person asked for since the last step."""

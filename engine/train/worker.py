@@ -6,18 +6,29 @@ import logging
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine.offline import set_offline
 
 set_offline()  # before anything below imports a library that could call out
 
+from engine.run.adjusted import adjusted_from_environment, adjusted_spec  # noqa: E402
 from engine.run.channel import Channel  # noqa: E402
 from engine.run.directory import RunDirectory  # noqa: E402
+from engine.run.exhaustion import shortage, where_it_ran_out  # noqa: E402
+from profiles.ladder import ANSWER_BATCH, EVALUATION_TOKENS, USUAL_ANSWER_BATCH  # noqa: E402
 from profiles.problem import Problem  # noqa: E402
 
-EXIT_PROBLEM = 2
+if TYPE_CHECKING:
+    from engine.fit.memory_rows import Expected
+    from engine.train.setup import Setup
+
 EXIT_FAULT = 1
+EXIT_PROBLEM = 2
+EXIT_OUT_OF_MEMORY = 3
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,13 +38,20 @@ def main(arguments: list[str] | None = None) -> int:
     run = RunDirectory(Path(path))
     channel = Channel.from_environment()
     channel.install_sigterm()
+    attempt = _Attempt(run, channel, adjusted_from_environment())
     try:
-        return _train(run, channel)
-    except Problem as problem:
-        traceback.print_exc()  # engine.log: the place in the code, for whoever wants it
-        channel.send("problem", **problem.as_dict())
-        channel.send("outcome", outcome="failed", why=f"{problem.where}: {problem.what}", step=None)
-        return EXIT_PROBLEM
+        attempt.train()
+    except Exception as error:
+        if (said := shortage(error)) is not None:
+            attempt.out_of_memory(error, said)
+            return EXIT_OUT_OF_MEMORY
+        if isinstance(error, Problem):
+            traceback.print_exc()  # engine.log: the place in the code, for whoever wants it
+            channel.send("problem", **error.as_dict())
+            channel.send("outcome", outcome="failed", why=f"{error.where}: {error.what}", step=None)
+            return EXIT_PROBLEM
+        raise
+    return 0
 
 
 def _quiet_libraries() -> None:
@@ -43,43 +61,101 @@ def _quiet_libraries() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
-def _train(run: RunDirectory, channel: Channel) -> int:
-    channel.send("phase", phase="preparing", detail="starting the training libraries", done=0, total=0)
-    import torch
-
-    from engine.propose import predict
-    from engine.train.recipe import Recipe
-    from engine.train.setup import build
-    from profiles.geometry import read_geometry
-    from profiles.hardware import probe
-
-    spec = run.spec()
-
-    def report(phase: str, detail: str, done: int, total: int) -> None:
-        channel.send("phase", phase=phase, detail=detail, done=done, total=total)
-
+@contextmanager
+def _kept_to_the_log() -> Iterator[None]:
+    """Whatever fails within the block is printed and goes no further."""
     try:
-        setup = build(spec, report)
-        estimate = predict(spec, read_geometry(spec.model.path), probe(run.path))
+        yield
+    except Exception:
+        with suppress(MemoryError, OSError):
+            traceback.print_exc()
+
+
+class _Attempt:
+    """One process's try at a run, with the fields that the ladder `adjusted`."""
+
+    def __init__(self, run: RunDirectory, channel: Channel, adjusted: Mapping[str, Any]):
+        self.run, self.channel, self.adjusted = run, channel, adjusted
+        self.expected: Expected | None = None
+        self.allowed_bytes: int | None = None
+
+    def train(self) -> None:
+        """From the run's folder to the outcome. Raises Problem, and whatever memory that ran out raises."""
+        channel, run = self.channel, self.run
+        channel.send("phase", phase="preparing", detail="starting the training libraries", done=0, total=0)
+        from engine.fit.memory_rows import Expected
+        from engine.fit.rates import remember_speed
+        from engine.propose import predict, settings_of
+        from engine.train.recipe import Recipe
+        from engine.train.setup import build
+        from profiles.geometry import read_geometry
+        from profiles.hardware import probe
+        from profiles.learnt import device_name
+
+        spec = adjusted_spec(run.spec(), self.adjusted)
+        hardware = probe(run.path)  # before this process takes any of it
+        device = hardware.gpus[0] if hardware.gpus else None
+        self.allowed_bytes = device.free_bytes if device is not None else hardware.ram.available_bytes
+        setup = build(spec, self._report_phase)
+        self._shrink_evaluation(setup)
+        geometry = read_geometry(spec.model.path)
+        estimate = predict(spec, geometry, hardware)
+        settings = settings_of(spec, geometry, hardware)
+        capability = device.capability if device is not None else None
+        self.expected = Expected(geometry, settings, estimate, device_name(hardware), capability)
         channel.send(
             "plan",
             **setup.plan_facts(),
             predicted=dict(estimate.components),
             predicted_peak_bytes=estimate.peak_bytes,
         )
+        self._require_disk(setup, geometry)
         if setup.dataset.rejects:
             setup.dataset.write_rejects(run.path / "rejects.jsonl")
         for note in setup.dataset.notes:
             channel.send("note", text=note)
-        ending = Recipe(setup, run, channel).train()
-    except torch.OutOfMemoryError as error:
-        raise Problem(
-            "GPU memory",
-            f"ran out: {str(error).splitlines()[0]}",
-            "Halve train.micro_batch and double train.gradient_accumulation, or set train.gradient_checkpointing to 1.",
-        ) from error
-    channel.send("outcome", outcome=ending.outcome, why=ending.why, step=ending.step)
-    return 0
+        answer_batch = self.adjusted.get(ANSWER_BATCH, USUAL_ANSWER_BATCH)
+        recipe = Recipe(setup, run, channel, answer_batch=answer_batch, expected=self.expected)
+        ending = recipe.train()
+        channel.send("outcome", outcome=ending.outcome, why=ending.why, step=ending.step)
+        if recipe.pace is not None:
+            with _kept_to_the_log():  # what later predictions would learn is not worth a run's good end
+                remember_speed(hardware, geometry, settings, *recipe.pace)
+
+    def out_of_memory(self, error: Exception, said: str) -> None:
+        """Tell the supervisor, which starts another attempt with less; then, as far as memory goes, whoever learns."""
+        where = where_it_ran_out(error)
+        import torch
+
+        device = "cuda" if torch.cuda.is_initialized() else "cpu"
+        self.channel.send("out_of_memory", where=where, what=said, device=device)
+        with suppress(MemoryError, OSError):
+            traceback.print_exception(error)
+        if self.expected is not None and self.allowed_bytes is not None:
+            with _kept_to_the_log():
+                from engine.fit.memory_rows import remember
+
+                remember(self.expected, outcome="out of memory", process_bytes=self.allowed_bytes)
+
+    def _report_phase(self, phase: str, detail: str, done: int, total: int) -> None:
+        self.channel.send("phase", phase=phase, detail=detail, done=done, total=total)
+
+    def _shrink_evaluation(self, setup: Setup) -> None:
+        """Put fewer held-out rows into a batch where that is what memory ran out of."""
+        if (tokens := self.adjusted.get(EVALUATION_TOKENS)) is not None:
+            from engine.train.batches import evaluation_batches
+
+            padded = setup.forward.padded
+            setup.held_out_batches = evaluation_batches(setup.dataset.held_out, tokens, padded=padded)
+
+    def _require_disk(self, setup: Setup, geometry: Any) -> None:
+        """Raises Problem before a first start on a disk without room for all the run will write; later it pauses."""
+        from engine.run.disk_room import disk_plan, free_bytes, require_room
+        from engine.train.checkpoint import list_checkpoints
+
+        if not list_checkpoints(self.run.checkpoints):
+            plan = disk_plan(setup.spec, geometry, setup.total_steps)
+            require_room(plan, setup.spec, free_bytes(self.run.path), self.run.path.parent)
 
 
 if __name__ == "__main__":

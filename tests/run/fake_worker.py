@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from engine.run.adjusted import adjusted_from_environment
 from engine.run.channel import Channel
 
 
@@ -24,6 +25,7 @@ class FakeWorker:
         self.run_path = run_path
         self.channel = Channel.from_environment()
         self.channel.install_sigterm()
+        self.adjusted = adjusted_from_environment()
         self.step = 0
 
     def send(self, kind: str, fields: dict[str, Any]) -> None:
@@ -62,6 +64,29 @@ class FakeWorker:
     def save(self) -> None:
         (self.run_path / "checkpoints" / f"step-{self.step:06}").mkdir(parents=True)
         self.channel.send("checkpoint", step=self.step, bytes=1, seconds=0.0, best=False, held_out_loss=None)
+
+    def need(self, where: str, field: str, enough: object) -> None:
+        """Run out of memory at `where`, as the real worker tells it, until the ladder has made `field` that small."""
+        if self.adjusted.get(field) != enough:
+            self.channel.send("out_of_memory", where=where, what="CUDA out of memory. Tried to allocate", device="cuda")
+            sys.exit(3)
+
+    def save_at(self, step: int) -> None:
+        """Have a checkpoint of `step`, unless there is one."""
+        self.step = step
+        if not (self.run_path / "checkpoints" / f"step-{step:06}").exists():
+            self.save()
+
+    def crash_unless(self, field: str, text: str, number: int) -> None:
+        """Say `text` as native code does and die of a signal, until the ladder has changed `field`."""
+        if field not in self.adjusted:
+            os.write(2, f"{text}\n".encode())
+            os.kill(os.getpid(), number)
+
+    def await_stop(self) -> None:
+        """Go on once told to stop."""
+        while "stop" not in self.channel.commands():
+            time.sleep(0.01)
 
     def write(self, text: str) -> None:
         """Print, as libraries do: on Python's stdout and, past it, on the descriptor."""

@@ -10,7 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
+from engine.spec import OptimizerSection
 from engine.train.checkpoint import (
     Progress,
     damage,
@@ -19,6 +21,8 @@ from engine.train.checkpoint import (
     newest_checkpoint,
     save_checkpoint,
 )
+from engine.train.optimizer import make_optimizer
+from engine.train.tensor_file import read_tensors, shapes, write_tensors
 from profiles.problem import Problem
 
 
@@ -92,6 +96,81 @@ def test_a_checkpoint_of_other_settings_is_refused_by_tensor_name(tmp_path: Path
     parameters["c"] = parameters.pop("b")
     with pytest.raises(Problem, match="tensor b"):
         load_checkpoint(path, parameters, optimizer)
+
+
+SHARED = torch.arange(8.0)
+TENSORS = {
+    "number": torch.tensor(3.5, dtype=torch.float64),
+    "nothing": torch.zeros(0, 4),
+    "half": torch.randn(3, 5).bfloat16(),
+    "bytes": torch.arange(7, dtype=torch.uint8),
+    "truth": torch.tensor([True, False, True]),
+    "columns": torch.arange(12.0).reshape(3, 4).t(),
+    "shared": SHARED,
+    "shared too": SHARED[2:5],
+    "counts | é": torch.arange(5),
+}
+
+
+def test_tensors_written_one_by_one_are_a_file_that_safetensors_loads(tmp_path: Path):
+    path = tmp_path / "file.safetensors"
+    write_tensors(path, TENSORS)
+    loaded = load_file(path)
+    assert loaded.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert loaded[name].dtype == tensor.dtype and torch.equal(loaded[name], tensor), name
+    assert {name: tensor.tolist() for name, tensor in read_tensors(path)} == {
+        name: tensor.tolist() for name, tensor in TENSORS.items()
+    }
+    assert shapes(path) == {name: tuple(tensor.shape) for name, tensor in TENSORS.items()}
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adamw_8bit", "paged_adamw", "adafactor"])
+def test_every_optimizer_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(tmp_path: Path, kind: str):
+    def start() -> tuple[dict[str, torch.nn.Parameter], torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        parameters = {"a": torch.nn.Parameter(torch.randn(80, 64)), "b": torch.nn.Parameter(torch.randn(4))}
+        return parameters, make_optimizer(parameters, OptimizerSection(kind=kind, learning_rate=1e-2))
+
+    def step(parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+        sum((parameter**2).sum() for parameter in parameters.values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    parameters, optimizer = start()
+    for _ in range(3):
+        step(parameters, optimizer)
+    saved = save_checkpoint(tmp_path, Progress(3, 1, None, None), parameters, optimizer, keep=1)
+    restored, other = start()
+    load_checkpoint(saved.path, restored, other)
+    for _ in range(2):
+        step(parameters, optimizer)
+        step(restored, other)
+    assert all(torch.equal(restored[name], parameter) for name, parameter in parameters.items())
+
+
+# 96 MiB of parameters and 192 MiB of optimizer state, saved with hardly any memory left: the limit is the kernel's.
+_SAVE_WITHOUT_MEMORY = """
+import resource, sys
+from pathlib import Path
+import torch
+from engine.train.checkpoint import Progress, save_checkpoint
+parameters = {f"{n}": torch.nn.Parameter(torch.ones(1 << 20)) for n in range(24)}
+optimizer = torch.optim.AdamW(parameters.values(), fused=True)
+sum((parameter ** 2).sum() for parameter in parameters.values()).backward()
+optimizer.step()
+optimizer.zero_grad()
+held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + (24 << 20), resource.RLIM_INFINITY))
+print(save_checkpoint(Path(sys.argv[1]), Progress(1, 1, None, None), parameters, optimizer, keep=1).total_bytes)
+"""
+
+
+def test_a_save_needs_no_second_copy_of_what_it_saves(tmp_path: Path):
+    command = [sys.executable, "-c", _SAVE_WITHOUT_MEMORY, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert int(result.stdout or 0) > 288 << 20, result.stderr
+    assert damage(tmp_path / "step-000001") is None
 
 
 # The limit on a file's size stands in for a full disk: each write past it fails, at a place that depends on it.

@@ -84,7 +84,9 @@ def _end(event: Event) -> str:
 
 
 _DESCRIBERS = {
+    "queued": lambda event: f"waiting: {event['text']}",
     "attempt": _attempt,
+    "ladder": lambda event: event["text"],
     "plan": lambda event: f"plan: {plan_text(event)}",
     "evaluation": _evaluation,
     "checkpoint": _checkpoint,

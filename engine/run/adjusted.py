@@ -1,0 +1,52 @@
+"""Settings that the ladder changed: handed to the worker beside its spec, which stays as its person wrote it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from profiles.ladder import ADJUSTABLE, ANSWER_BATCH, EVALUATION_TOKENS, usual_answer_batch
+
+if TYPE_CHECKING:
+    from engine.spec import RunSpec
+
+ADJUSTED_VARIABLE = "FINETUI_ADJUSTED"
+"""The environment variable in which the worker finds the changed fields, as JSON."""
+
+
+def adjusted_spec(spec: RunSpec, adjusted: Mapping[str, Any]) -> RunSpec:
+    """`spec` with the fields that the ladder changed; those that are no field of a spec are left out."""
+    values = spec.model_dump(mode="json", exclude_none=True)
+    for field, value in adjusted.items():
+        section, _, name = field.partition(".")
+        if field in ADJUSTABLE and field not in (EVALUATION_TOKENS, ANSWER_BATCH):
+            values[section][name] = value
+    from engine.spec import parse_spec  # here, since the supervisor comes by without it
+
+    return parse_spec(values, "settings after memory ran out")
+
+
+def ladder_values(spec: RunSpec, adjusted: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ladder goes down from: each of ADJUSTABLE and data.sequence_length, as they are in force now."""
+    now = adjusted_spec(spec, adjusted)
+    values: dict[str, Any] = {"data.sequence_length": now.data.sequence_length}
+    step_tokens = now.train.micro_batch * now.data.sequence_length
+    answer_batch = usual_answer_batch(step_tokens, now.evaluation.max_new_tokens)
+    for field in ADJUSTABLE:
+        section, _, name = field.partition(".")
+        if field == EVALUATION_TOKENS:
+            values[field] = min(step_tokens, adjusted.get(field, step_tokens))
+        elif field == ANSWER_BATCH:
+            values[field] = min(answer_batch, adjusted.get(field, answer_batch))
+        else:
+            values[field] = getattr(getattr(now, section), name)
+    return values
+
+
+def adjusted_from_environment() -> dict[str, Any]:
+    """The changed fields that the supervisor handed to this process; none when it handed over nothing."""
+    values = json.loads(os.environ.pop(ADJUSTED_VARIABLE, "{}"))
+    assert isinstance(values, dict) and values.keys() <= set(ADJUSTABLE), values
+    return values

@@ -1,0 +1,77 @@
+"""safetensors files written and read one tensor at a time, so that a save needs no second copy of what it saves.
+
+The library's own save_file copies every tensor of a GPU to the host before it writes the first; here the header is
+written, then each tensor is fetched, written and let go. (The format: eight bytes with the header's length, the header
+as JSON padded with spaces to a multiple of eight, the tensors' bytes without gaps.)
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from io import RawIOBase
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_ALIGNMENT = 8
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write `tensors` to a new file that safetensors loads. Raises OSError.
+
+    Tensors that share memory are written each for itself; at most one of them is on the host besides what is there.
+    """
+    # As the library orders them, widest elements first, so that every tensor begins at a multiple of its elements.
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, dict[str, object]] = {}
+    offset = 0
+    for name in order:
+        tensor = tensors[name]
+        end = offset + tensor.numel() * tensor.element_size()
+        shape = list(tensor.shape)
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": shape, "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    with path.open("xb", buffering=0) as file:
+        _write(file, struct.pack("<Q", len(text)) + text)
+        for name in order:
+            # A tensor on the host is written from where it lies.
+            host = tensors[name].detach().to("cpu").contiguous().reshape(-1)
+            if host.numel():
+                _write(file, memoryview(host.view(torch.uint8).numpy()))
+
+
+def read_tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a file, one after another, on the host. Raises SafetensorError, OSError."""
+    with safe_open(path, framework="pt", device="cpu") as file:
+        for name in file.keys():  # noqa: SIM118 (no mapping: it has no iterator)
+            yield name, file.get_tensor(name)
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a file, from its header alone. Raises SafetensorError, OSError."""
+    with safe_open(path, framework="pt", device="cpu") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def _write(file: RawIOBase, data: bytes | memoryview) -> None:
+    """Write all of `data`; the kernel takes at most two GiB at once."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]

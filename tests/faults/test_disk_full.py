@@ -1,0 +1,168 @@
+"""A disk without room: a run is not started on it, and one that meets it waits, says so, and goes on by itself."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from training import build_setup, losses, make_spec, train, write_chats
+
+import engine.run.disk_room
+import engine.train.recipe
+from engine.run.channel import MemoryChannel
+from engine.run.directory import create_run, list_runs
+from engine.run.launch import launch
+from engine.spec import RunSpec
+from engine.train.checkpoint import damage, list_checkpoints
+from engine.train.recipe import Recipe
+from profiles.problem import Problem
+
+GIB = 1 << 30
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(engine.train.recipe, "ROOM_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(engine.train.recipe, "REFUSED_INTERVAL_SECONDS", 0.05)
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_model(tmp_path_factory.mktemp("llama"))
+
+
+def a_spec(tmp_path: Path, model: Path) -> RunSpec:
+    rows = write_chats(tmp_path / "rows.jsonl", 24)
+    return make_spec(model, rows, train={"max_steps": 4}, checkpoint={"every_steps": 2})
+
+
+class Disk(MemoryChannel):
+    """A disk whose free bytes a test sets, and the person who watches its run: `on_pause` acts at the third look."""
+
+    def __init__(self, free: int, on_pause: Callable[[Disk], Any]):
+        super().__init__()
+        self.free, self._on_pause, self._looks = free, on_pause, 0
+
+    def commands(self) -> list[str]:
+        if self.phase == "paused":
+            self._looks += 1
+            if self._looks % 3 == 0:
+                self._on_pause(self)
+        return super().commands()
+
+    @property
+    def phase(self) -> str:
+        return next((event["phase"] for event in reversed(self.events) if event["kind"] == "phase"), "")
+
+    def pauses(self) -> list[str]:
+        return [event["detail"] for event in self.events if event["kind"] == "phase" and event["phase"] == "paused"]
+
+
+def train_on(disk: Disk, spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    monkeypatch.setattr(engine.train.recipe, "free_bytes", lambda _: disk.free)
+    run = create_run(spec)
+    return run, Recipe(build_setup(spec), run, disk).train()
+
+
+def test_a_run_pauses_before_a_save_that_has_no_room_and_goes_on_by_itself(
+    tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
+):
+    spec = a_spec(tmp_path, llama)
+    _, undisturbed = train(spec)
+    disk = Disk(100 << 10, lambda disk: setattr(disk, "free", GIB))
+    run, ending = train_on(disk, spec, monkeypatch)
+    assert ending.outcome == "finished"
+    (said,) = disk.pauses()
+    assert said.startswith("the checkpoint of step 2 needs ") and "100 KiB free on the disk of runs" in said
+    assert said.endswith("free some space, or stop")
+    assert losses(disk.events) == losses(undisturbed)
+    assert [path.name for path in list_checkpoints(run.checkpoints)] == ["step-000002", "step-000004"]
+    assert (run.outputs / "adapter").is_dir()
+
+
+def test_a_stop_while_paused_ends_the_run_with_what_is_saved(
+    tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fill_after_first_save(disk: Disk) -> None:
+        disk.waiting.append("stop")
+
+    disk = Disk(GIB, fill_after_first_save)
+    report = disk.send
+
+    def send(kind: str, **fields: Any) -> None:
+        report(kind, **fields)
+        if kind == "checkpoint":
+            disk.free = 0
+
+    monkeypatch.setattr(disk, "send", send)
+    run, ending = train_on(disk, a_spec(tmp_path, llama), monkeypatch)
+    assert ending.outcome == "stopped"
+    assert ending.why == (
+        "stopped on request while the disk was full: the checkpoint of step 4 was not written; "
+        "the checkpoint of step 2 remains"
+    )
+    (newest,) = list_checkpoints(run.checkpoints)
+    assert newest.name == "step-000002" and damage(newest) is None
+    assert not run.outputs.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_write_that_is_refused_though_there_seemed_to_be_room_is_tried_again(
+    tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    refusals = [2]
+
+    def refuse(original: Callable[..., Any]) -> Callable[..., Any]:
+        def write(*arguments: Any) -> Any:
+            if refusals[0]:
+                refusals[0] -= 1
+                raise OSError(number, "no more")
+            return original(*arguments)
+
+        return write
+
+    monkeypatch.setattr(engine.train.checkpoint, "write_tensors", refuse(engine.train.checkpoint.write_tensors))
+    disk = Disk(GIB, lambda disk: None)
+    run, ending = train_on(disk, a_spec(tmp_path, llama), monkeypatch)
+    assert ending.outcome == "finished" and not refusals[0]
+    assert len(disk.pauses()) == 2 and "quota" in disk.pauses()[0]
+    assert all(damage(path) is None for path in list_checkpoints(run.checkpoints))
+
+
+def test_no_run_is_made_on_a_disk_that_has_surely_no_room(tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine.run.disk_room, "free_bytes", lambda _: 1000)
+    with pytest.raises(Problem, match="1000 B free, and this run needs"):
+        launch(a_spec(tmp_path, llama))
+    assert list_runs() == []
+
+
+# Within a mount namespace of its own the test may mount what it likes: a real file system that really is full.
+_ON_A_SMALL_DISK = """
+set -e
+mount -t tmpfs -o size=14m small {home}
+exec {python} {script} {home} {model} {rows}
+"""
+
+
+def test_a_real_disk_that_fills_up_pauses_the_real_engine_until_there_is_room(tmp_path: Path, llama: Path):
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no user namespaces here")
+    home = tmp_path / "small"
+    home.mkdir()
+    rows = write_chats(tmp_path / "rows.jsonl", 24)
+    script = Path(__file__).with_name("fill_the_disk.py")
+    commands = _ON_A_SMALL_DISK.format(home=home, python=sys.executable, script=script, model=llama, rows=rows)
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", commands], capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "finished with the disk full for a while"

@@ -1,0 +1,28 @@
+"""The supervisor on a machine whose free RAM a test sets: the file FREE_FILE has the number of bytes.
+
+python supervise.py RUN_PATH [--resume] [--queue]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+from engine.run import queue, supervisor
+from engine.run.directory import runs_root
+from profiles.hardware import Hardware, Ram, probe
+
+TOTAL_BYTES = 64 << 30
+
+
+def read_hardware() -> Hardware:
+    free = int(Path(os.environ["FREE_FILE"]).read_text())
+    return dataclasses.replace(probe(runs_root()), ram=Ram(TOTAL_BYTES, free), gpus=())
+
+
+if __name__ == "__main__":
+    queue.read_hardware = read_hardware
+    queue.LOOK_SECONDS = 0.1
+    sys.exit(supervisor.main(sys.argv[1:]))
