@@ -27,6 +27,11 @@ def module_environment() -> dict[str, str]:
         environment.setdefault("GOMP_SPINCOUNT", "1000")
     # GPUs numbered as the driver and nvidia-smi number them, not fastest first: the one shown is the one used.
     environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    # Segments that grow leave fewer holes between tensors of changing sizes. torch reads the first name, or in older
+    # versions the second; whoever set either has decided.
+    allocator = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    if not any(name in environment for name in allocator):
+        environment.update(dict.fromkeys(allocator, "expandable_segments:True"))
     # An installed package is found anyway, and site-packages in PYTHONPATH would come before the standard library.
     if not {"site-packages", "dist-packages"} & set(_ROOT.parts):
         known = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]

@@ -54,8 +54,9 @@ class DataSection(Section):
 
 
 class MethodSection(Section):
-    kind: Literal["lora", "qlora", "full"] = "lora"
-    """lora: small matrices beside frozen weights; qlora: the same over 4-bit weights; full: every weight."""
+    kind: Literal["lora", "qlora", "partial", "full"] = "lora"
+    """lora: small matrices beside frozen weights; qlora: the same over 4-bit weights; partial: the last decoder layers;
+    full: every weight."""
     rank: Count = 16
     """Inner width of the LoRA matrices."""
     alpha: Annotated[float, Field(gt=0)] = 32.0
@@ -64,11 +65,21 @@ class MethodSection(Section):
     """Dropout in front of the LoRA matrices."""
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """Names of the linear layers that get LoRA matrices; all-linear is every one but the output head."""
+    trained_layers: Count = 4
+    """partial: how many decoder layers learn, counted from the output."""
+    double_quantisation: bool = True
+    """qlora: quantise the scales of the 4-bit blocks as well, which saves 0.37 bits a weight."""
+
+    @property
+    def adapts(self) -> bool:
+        """Whether an adapter beside the base is trained and handed over, rather than the model's own weights."""
+        return self.kind in ("lora", "qlora")
 
 
 class OptimizerSection(Section):
-    kind: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"
-    """adamw is torch's fused kernel; the others are bitsandbytes'."""
+    kind: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor"] = "adamw"
+    """adamw is torch's fused kernel, adafactor torch's too (factored second moments, no first); the others are
+    bitsandbytes'."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
     """The highest rate of the schedule."""
     beta1: Share = 0.9
@@ -99,8 +110,12 @@ class TrainSection(Section):
     """Micro-batches per optimizer step; the loss is normalised by the step's true number of target tokens."""
     gradient_checkpointing: Annotated[int, Field(ge=0)] = 0
     """Recompute activations in the backward: 0 never, 1 in every layer, k in every k-th layer."""
+    offload_checkpoints: bool = False
+    """Keep the inputs of layers that recompute in RAM instead of on the GPU."""
     loss_chunk: Annotated[int, Field(ge=16)] = 1024
     """Target tokens whose logits exist at once."""
+    probe: bool = True
+    """Before the run, measure what a step takes on the longest rows, in under a minute and without learning from it."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 

@@ -8,30 +8,42 @@ from typing import Literal
 DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 Dtype = Literal["fp32", "bf16", "fp16"]
+Method = Literal["lora", "qlora", "partial", "full"]
+Attention = Literal["varlen", "sdpa", "eager"]
+Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor"]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """One training configuration, every "auto" resolved. Lengths in tokens."""
 
-    method: Literal["lora", "qlora", "full"]
+    method: Method
     device: Literal["cpu", "cuda"]
     compute_dtype: Dtype
     """What matrix products run in; below fp32 the step runs under autocast."""
-    attention: Literal["varlen", "sdpa", "eager"]
+    attention: Attention
     sequence_length: int
     micro_batch: int = 1
     gradient_accumulation: int = 1
     rank: int = 16
     dropout: float = 0.0
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"
+    trained_layers: int = 4
+    """partial: how many of the last decoder layers learn."""
+    double_quantisation: bool = True
+    optimizer: Optimizer = "adamw"
     gradient_checkpointing: int = 0
+    offload_checkpoints: bool = False
+    """Whether the inputs of layers that recompute wait in RAM instead of on the GPU."""
     loss_chunk: int = 1024
+    answers: int = 0
+    """Held-out rows answered before and after training; 0 for none."""
+    max_new_tokens: int = 256
 
     @property
     def weight_dtype(self) -> Dtype:
-        """How unquantised weights are held: full tuning needs fp32, bf16 rounds small updates away."""
+        """How weights that do not learn are held; full and partial tuning hold those that do in fp32, since bf16
+        rounds small updates away."""
         return "fp32" if self.method == "full" else self.compute_dtype
 
     @property

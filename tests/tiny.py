@@ -16,7 +16,7 @@ from engine.spec import RunSpec, parse_spec
 
 Family = Literal["llama", "qwen2", "qwen3", "gemma3", "mistral", "gpt2", "mixtral"]
 Template = Literal["chatml", "gemma"]
-Method = Literal["lora", "full", "qlora"]
+Method = Literal["lora", "full", "partial", "qlora"]
 
 TURN_START, TURN_END, DOCUMENT_END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|pad|>"
 TEMPLATES: dict[str, str] = {
@@ -149,8 +149,8 @@ def make_run(
     """A finished run (RunDirectory) under `home`, as a person would find it: spec, journal, and what was
     learned.
 
-    `model` is the base (a tiny llama is made unless given). For "full", `tuned` is a model folder to take as
-    the result; otherwise the base's own weights are perturbed. Adapters are PEFT's, with random matrices, so
+    `model` is the base (a tiny llama is made unless given). For "full" and "partial", `tuned` is a model folder to
+    take as the result; otherwise the base's own weights are perturbed. Adapters are PEFT's, with random matrices, so
     the tuned model never equals the base. The caller sets FINETUI_HOME to `home` where the code under test
     looks there.
     """
@@ -163,7 +163,7 @@ def make_run(
     table["method"] = {"kind": method, "rank": 4, "alpha": 8.0, **({"targets": targets} if targets else {})}
     spec = parse_spec(table, "make_run")
     run = _create(home, spec)
-    write_model, output = (_write_full, "model") if method == "full" else (_write_adapter, "adapter")
+    write_model, output = (_write_adapter, "adapter") if spec.method.adapts else (_write_full, "model")
     write_model(spec, run.outputs / output, tuned)
     _finish_journal(run, output)
     return run

@@ -50,7 +50,9 @@ def export(run: RunDirectory, to: str, into: Path, send: Send) -> Path:
         send("progress", detail=detail, done=done, total=total)
 
     if output.kind == "model" and to == "adapter":
-        raise Problem(f"run {run.name}", "trained every weight, so it has no adapter", "Export it with --to merged.")
+        raise Problem(
+            f"run {run.name}", "trained the model's own weights, so it has no adapter", "Export it with --to merged."
+        )
     if output.kind == "adapter" and to == "merged":
         weights = total_bytes(files_in(spec.model.path, ("*.safetensors",)))
         with staged(target, weights) as folder:

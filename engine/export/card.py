@@ -73,6 +73,8 @@ def write_card(run: RunDirectory, to: str) -> str:
 def _method(method: MethodSection) -> str:
     if method.kind == "full":
         return "full: every weight was trained"
+    if method.kind == "partial":
+        return f"partial: the last {method.trained_layers} decoder layers and the final norm were trained"
     name = {"lora": "LoRA", "qlora": "QLoRA (over 4-bit weights)"}[method.kind]
     targets = method.targets if isinstance(method.targets, str) else ", ".join(method.targets)
     return f"{name}, rank {method.rank}, alpha {method.alpha:g}, on {targets}"

@@ -20,7 +20,7 @@ class Output:
 
 def output_of(run: RunDirectory) -> Output:
     """The result of `run`. Raises Problem when there is none yet, or it is incomplete."""
-    kind: Literal["adapter", "model"] = "model" if run.spec().method.kind == "full" else "adapter"
+    kind: Literal["adapter", "model"] = "adapter" if run.spec().method.adapts else "model"
     output = Output(kind, run.outputs / kind)
     if not output.path.is_dir():
         raise Problem(

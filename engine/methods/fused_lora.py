@@ -40,16 +40,22 @@ def _fused_forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> to
     if layer.disable_adapters or layer.merged or kwargs.get("adapter_names") is not None:
         return type(layer).forward(layer, x, *args, **kwargs)
     (adapter,) = layer.lora_A
-    result = layer.base_layer(x, *args, **kwargs)
-    narrow = F.linear(layer.lora_dropout[adapter](x), layer.lora_A[adapter].weight) * layer.scaling[adapter]
+    # As a matrix, since a linear layer gives more dimensions back as a view, and what is added to a view in place costs
+    # two copies of its gradient in the backward.
+    rows = x.flatten(0, -2)
+    result = layer.base_layer(rows, *args, **kwargs)
+    narrow = F.linear(layer.lora_dropout[adapter](rows), layer.lora_A[adapter].weight) * layer.scaling[adapter]
     wide = layer.lora_B[adapter].weight
-    if not torch.is_autocast_enabled(x.device.type):
+    if torch.is_autocast_enabled(x.device.type):
+        wide = wide.to(narrow.dtype)
+    else:
         narrow = narrow.to(wide.dtype)
     if not narrow.dtype is wide.dtype is result.dtype:
-        return result + F.linear(narrow, wide).to(result.dtype)
-    if type(layer.base_layer) is torch.nn.Linear:
+        result = result + F.linear(narrow, wide).to(result.dtype)
+    elif type(layer.base_layer) is torch.nn.Linear:
         # In place: a linear layer's output is not kept for its backward, so nothing is overwritten that is needed.
-        result.flatten(0, -2).addmm_(narrow.flatten(0, -2), wide.t())
-        return result
-    # bitsandbytes' product is a custom function, whose output must not be written to when it comes as a view.
-    return torch.addmm(result.flatten(0, -2), narrow.flatten(0, -2), wide.t()).view_as(result)
+        result.addmm_(narrow, wide.t())
+    else:
+        # bitsandbytes' product is a custom function, whose output must not be written to when it comes as a view.
+        result = torch.addmm(result, narrow, wide.t())
+    return result.unflatten(0, x.shape[:-1])

@@ -33,19 +33,26 @@ def load_tokenizer(path: Path) -> Any:
 
 
 def load_base(
-    path: Path, *, dtype: torch.dtype, device: str, attention: str = "sdpa", quantise: bool = False
+    path: Path,
+    *,
+    dtype: torch.dtype,
+    device: str,
+    attention: str = "sdpa",
+    quantise: bool = False,
+    double_quantisation: bool = True,
 ) -> transformers.PreTrainedModel:
     """The causal language model in `path`, frozen as loaded, on `device`.
 
-    `dtype` is that of the weights, or, with `quantise` (bitsandbytes NF4 with double quantisation), of what stays
-    unquantised and of the products. Raises Problem when the folder does not hold such a model.
+    `dtype` is that of the weights, or, with `quantise` (bitsandbytes NF4, whose scales are quantised as well with
+    `double_quantisation`), of what stays unquantised and of the products. Raises Problem when the folder does not
+    hold such a model.
     """
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention, "device_map": {"": device}}
     if quantise:
         options["quantization_config"] = transformers.BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
+            bnb_4bit_use_double_quant=double_quantisation,
             bnb_4bit_compute_dtype=dtype,
         )
     try:

@@ -46,6 +46,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             if grad_weights:
                 for sum_, gradient in zip(grad_weights, gradients[1:], strict=True):
                     sum_ += gradient
+                del gradient  # as large as the head, and else still there beside the next chunk's
             else:
                 grad_weights = list(gradients[1:])
             # Or the next chunk's logits would be made beside this one's.

@@ -80,7 +80,13 @@ def load_sides(run: RunDirectory, progress: Progress) -> LoadedRun:
         dtype = DTYPES[spec.model.dtype]
 
     def load(path: Path) -> Any:
-        model = load_base(path, dtype=dtype, device=device.kind, quantise=spec.method.kind == "qlora")
+        model = load_base(
+            path,
+            dtype=dtype,
+            device=device.kind,
+            quantise=spec.method.kind == "qlora",
+            double_quantisation=spec.method.double_quantisation,
+        )
         return model.eval()
 
     progress("reading the base model")

@@ -146,6 +146,18 @@ class StepPlan:
             for first in range(0, len(rows), self.micro_batch)
         ]
 
+    def heaviest(self, *, padded: bool) -> list[Example]:
+        """The examples of a micro-batch that has as many tokens as any, padding counted where rows are `padded`."""
+        if not self.packing:
+            return [self.examples[index] for index in np.argsort(-self._lengths, kind="stable")[: self.micro_batch]]
+        rows = self._cached_rows(0)
+        groups = [rows[first : first + self.micro_batch] for first in range(0, len(rows), self.micro_batch)]
+        if not padded:
+            # The fullest rows, whether or not they meet: in another epoch they may.
+            groups = [sorted(rows, key=lambda row: -self._lengths[row].sum())[: self.micro_batch]]
+        weights = [sum(map(len, group)) * max(self._lengths[row].max() for row in group) for group in groups]
+        return [self.examples[index] for row in groups[int(np.argmax(weights))] for index in row]
+
     @property
     def packing_efficiency(self) -> float:
         """Share of the rows' slots that hold a token; 1 where rows are not packed, since nothing is padded."""

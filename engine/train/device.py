@@ -60,7 +60,8 @@ def choose_precision(requested: str, method: str, device: DeviceChoice) -> Preci
     if method == "full":
         # An update of 2e-5 on a weight of 0.02 is below bf16's spacing there (1.2e-4) and would be rounded away.
         return Precision(torch.float32, compute, autocast=True, reason=f"{reason}; weights kept in fp32, full tuning")
-    return Precision(compute, compute, autocast=True, reason=f"{reason}; adapters kept in fp32")
+    learning = "the layers that learn" if method == "partial" else "adapters"
+    return Precision(compute, compute, autocast=True, reason=f"{reason}; {learning} kept in fp32")
 
 
 def _cpu_has_bf16() -> bool:

@@ -49,33 +49,35 @@ def document_attention(
     *,
     document_lengths: Sequence[int],
     scaling: float | None = None,
-    dropout: float = 0.0,
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each document. query: (1, heads, tokens, head_dim), key and value: (1, KV heads, ...).
 
-    Returns (1, tokens, heads, head_dim).
+    Returns (1, tokens, heads, head_dim). A dropout of the config's is left out, as varlen_attention does: with it
+    torch has no fused kernel, and keeps the square of every document per head.
     """
+    query, key = query.to(value.dtype), key.to(value.dtype)
     lengths = list(document_lengths)
+    window = None
+    if sliding_window and max(lengths) > sliding_window:
+        window = _window_mask(max(lengths), sliding_window, value.dtype, value.device)
     groups = query.shape[1] // key.shape[1]
+    if groups > 1 and not _groups_heads(value, window):
+        key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+        groups = 1
     outputs = []
     for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True):
-        window = _window_mask(q.shape[2], sliding_window, q.device)
+        length = q.shape[2]
+        mask = window[:length, :length] if window is not None and length > (sliding_window or 0) else None
         outputs.append(
             F.scaled_dot_product_attention(
-                q,
-                k,
-                v,
-                attn_mask=window,
-                is_causal=window is None,
-                dropout_p=dropout,
-                scale=scaling,
-                enable_gqa=groups > 1,
+                q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=groups > 1
             )
         )
-    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
-    return joined.transpose(1, 2), None
+    # In the order it is read in, or the layer would copy it once more.
+    outputs = [each.transpose(1, 2) for each in outputs]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1), None
 
 
 def varlen_attention(
@@ -94,7 +96,9 @@ def varlen_attention(
     """As document_attention, in one flash attention call. `document_starts`: int32 (documents + 1,), on the device."""
     from torch.nn.attention.varlen import varlen_attn
 
-    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    # Where weights are held in fp32, rotary tables and norms make queries and keys fp32 under autocast, which casts
+    # for torch's own attention but not for this one. Values come straight from their projection.
+    q, k, v = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))
     options: dict[str, Any] = {"scale": scaling}
     known = inspect.signature(varlen_attn).parameters
     if q.shape[1] != k.shape[1]:
@@ -118,10 +122,33 @@ def document_starts(lengths: Sequence[int]) -> torch.Tensor:
     return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
 
 
-def _window_mask(tokens: int, sliding_window: int | None, device: torch.device) -> torch.Tensor | None:
-    """The causal mask of a sliding window over `tokens`; None where the window does not cut anything."""
-    if not sliding_window or tokens <= sliding_window:
-        return None
-    position = torch.arange(tokens, device=device)
-    distance = position[:, None] - position[None, :]
-    return (distance >= 0) & (distance < sliding_window)
+def forget_masks() -> None:
+    """Drop the masks that are kept for later calls."""
+    _WINDOW_MASKS.clear()
+
+
+_WINDOW_MASKS: dict[tuple[int, torch.dtype, torch.device], torch.Tensor] = {}
+
+
+def _window_mask(tokens: int, sliding_window: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """What a causal sliding window adds to the scores: 0 or minus infinity, at least (tokens, tokens).
+
+    One for all layers and documents, since a shorter document's is its corner. Of numbers, since torch makes such a
+    tensor of a boolean mask in every call, and keeps each for the backward.
+    """
+    known = _WINDOW_MASKS.get((sliding_window, dtype, device))
+    if known is None or len(known) < tokens:
+        query = torch.arange(tokens, dtype=torch.int32, device=device)[:, None]
+        key = query.t()
+        known = torch.zeros((tokens, tokens), dtype=dtype, device=device)
+        known.masked_fill_(key > query, -torch.inf).masked_fill_(query - sliding_window >= key, -torch.inf)
+        _WINDOW_MASKS[sliding_window, dtype, device] = known
+    return known
+
+
+def _groups_heads(value: torch.Tensor, mask: torch.Tensor | None) -> bool:
+    """Whether torch's fused attention reads fewer key heads than query heads here. On a GPU only flash attention does,
+    and without it torch would fall back to the square of every document per head."""
+    if not value.is_cuda:
+        return True
+    return mask is None and value.dtype is not torch.float32 and torch.cuda.get_device_capability() >= VARLEN_CAPABILITY

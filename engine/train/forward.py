@@ -41,6 +41,13 @@ class Forward:
         self.padded, self.attention, self.reason = self._choose(attention)
         self.use_training_attention()
 
+    @property
+    def leaves_out_dropout(self) -> bool:
+        """Whether the model's config asks for dropout in the attention, which the packed layout's has not."""
+        config = self.base.config.get_text_config()
+        asked = getattr(config, "attention_dropout", None) or getattr(config, "attn_pdrop", None)
+        return bool(asked) and not self.padded
+
     def use_training_attention(self) -> None:
         """Switch the model to the attention that batches are made for (generation switches it to sdpa)."""
         self.base.set_attn_implementation(self.attention)

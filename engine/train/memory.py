@@ -21,6 +21,7 @@ class MemoryMeter:
     def __init__(self, device: torch.device):
         self.device = device
         self.context_bytes = self._context_bytes()
+        self._peak_before_bytes = 0
 
     def now_bytes(self) -> int:
         """Bytes held now."""
@@ -30,11 +31,34 @@ class MemoryMeter:
 
     def peak_bytes(self) -> int:
         """Most bytes held so far."""
+        return max(self._peak_before_bytes, self.peak_since_mark_bytes())
+
+    def mark(self) -> bool:
+        """Let `peak_since_mark_bytes` begin here. False where the system does not allow it: it then goes on."""
+        before = self.peak_bytes()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            try:
+                Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM begins with what is held now
+            except OSError:
+                return False
+        self._peak_before_bytes = before
+        return True
+
+    def peak_since_mark_bytes(self) -> int:
+        """Most bytes held since `mark`, or since the beginning where there was none."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_reserved(self.device) + self.context_bytes
         # Not getrusage's ru_maxrss, which begins with what the process that started this one had.
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+    def allocator_peaks(self) -> tuple[int | None, int | None]:
+        """Most bytes of tensors, and most bytes torch's allocator held for them, since the mark; not known on a CPU."""
+        if self.device.type != "cuda":
+            return None, None
+        return torch.cuda.max_memory_allocated(self.device), torch.cuda.max_memory_reserved(self.device)
 
     def components(
         self,
@@ -42,15 +66,17 @@ class MemoryMeter:
         parameters: Iterable[torch.nn.Parameter],
         optimizer: torch.optim.Optimizer,
     ) -> dict[str, int]:
-        """The peak by component in bytes. Tensors that last are counted; the rest of the peak is activations."""
+        """The peak by component in bytes. Tensors that last are counted; the rest of the peak is activations.
+
+        What learns is an adapter where the model has one, and otherwise, all or part of, the weights.
+        """
         learning = {id(parameter) for parameter in parameters}
-        frozen = [parameter for parameter in model.parameters() if id(parameter) not in learning]
-        trained = [parameter for parameter in model.parameters() if id(parameter) in learning]
-        weights, adapters = (frozen, trained) if frozen else (trained, [])
+        trained = sum(_parameter_bytes(parameter) for parameter in model.parameters() if id(parameter) in learning)
+        adapters = trained if hasattr(model, "peft_config") else 0
         measured = {
-            "weights": sum(map(_parameter_bytes, weights)),
-            "adapters": sum(map(_parameter_bytes, adapters)),
-            "gradients": sum(map(_parameter_bytes, trained)),
+            "weights": sum(map(_parameter_bytes, model.parameters())) - adapters,
+            "adapters": adapters,
+            "gradients": trained,
             "optimizer": sum(map(_state_bytes, optimizer.state.values())),
         }
         rest = self.peak_bytes() - self.context_bytes - sum(measured.values())

@@ -11,6 +11,10 @@ import torch
 Report = Callable[[dict[str, Any], float, float, float], None]
 """Told (fields, loss, gradient norm, seconds) of one step."""
 
+# The first steps choose kernels and fill caches; fewer than three others say nothing of a pace.
+_WARMING_STEPS = 2
+_LEAST_STEPS = 3
+
 
 class StepMetrics:
     """Holds the last step's loss and gradient norm until the next step was queued, then reports them.
@@ -24,6 +28,14 @@ class StepMetrics:
         self._pending: tuple[dict[str, Any], torch.Tensor, float] | None = None
         self._copied: torch.cuda.Event | None = None
         self._started_at = time.monotonic()
+        self._steps, self._tokens, self._targets, self._seconds = 0, 0, 0, 0.0
+
+    @property
+    def pace(self) -> tuple[float, float] | None:
+        """Tokens per second, and the share of them that carried loss, without the steps that warm up; None at first."""
+        if self._steps < _WARMING_STEPS + _LEAST_STEPS or self._seconds <= 0:
+            return None
+        return self._tokens / self._seconds, self._targets / self._tokens
 
     def start(self) -> None:
         """Begin timing a step here: what came before (a measurement, a save) is not training time."""
@@ -35,7 +47,7 @@ class StepMetrics:
         seconds, self._started_at = now - self._started_at, now
         values = torch.stack((loss.float(), norm.float()))
         if not self._waits:
-            self._report(fields, float(values[0]), float(values[1]), seconds)
+            self._tell(fields, values, seconds)
             return
         on_host = torch.empty(2, pin_memory=True).copy_(values, non_blocking=True)
         copied = torch.cuda.Event()
@@ -55,4 +67,11 @@ class StepMetrics:
             return
         copied.synchronize()
         fields, values, seconds = pending
+        self._tell(fields, values, seconds)
+
+    def _tell(self, fields: dict[str, Any], values: torch.Tensor, seconds: float) -> None:
+        self._steps += 1
+        if self._steps > _WARMING_STEPS:
+            self._tokens, self._targets = self._tokens + fields["tokens"], self._targets + fields["target_tokens"]
+            self._seconds += seconds
         self._report(fields, float(values[0]), float(values[1]), seconds)

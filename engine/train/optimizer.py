@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 
@@ -18,7 +19,10 @@ _BITSANDBYTES = {
 
 
 def make_optimizer(parameters: Mapping[str, torch.nn.Parameter], spec: OptimizerSection) -> torch.optim.Optimizer:
-    """AdamW over the named `parameters`; weight decay is for matrices only. Raises Problem without bitsandbytes."""
+    """The spec's optimizer over the named `parameters`; weight decay is for matrices only.
+
+    Raises Problem for one of bitsandbytes' where that does not load.
+    """
     matrices = [parameter for parameter in parameters.values() if parameter.ndim >= 2]
     vectors = [parameter for parameter in parameters.values() if parameter.ndim < 2]
     groups = [
@@ -26,6 +30,8 @@ def make_optimizer(parameters: Mapping[str, torch.nn.Parameter], spec: Optimizer
         for group, decay in ((matrices, spec.weight_decay), (vectors, 0.0))
         if group
     ]
+    if spec.kind == "adafactor":
+        return _adafactor(groups, spec)
     options = {"lr": spec.learning_rate, "betas": (spec.beta1, spec.beta2), "eps": spec.epsilon}
     if spec.kind == "adamw":
         # fused: one pass over each tensor, and no gradient-sized temporary as foreach makes
@@ -39,6 +45,23 @@ def make_optimizer(parameters: Mapping[str, torch.nn.Parameter], spec: Optimizer
             'Use "adamw".',
         ) from error
     return getattr(bitsandbytes.optim, _BITSANDBYTES[spec.kind])(groups, **options)
+
+
+def _adafactor(groups: list[dict[str, Any]], spec: OptimizerSection) -> torch.optim.Optimizer:
+    """Adafactor (Shazeer and Stern, arXiv 1804.04235) whose learning rate and weight decay mean what AdamW's do.
+
+    The paper's step is relative to a tensor's size, which starves what begins at zero, as LoRA's B does. torch takes
+    max(eps2, root mean square of the tensor) for that size: with eps2 = 1 a weight moves by the rate, and our schedule
+    is the only one (the paper's cap, 1 / sqrt(step), lies above any rate in use). The second moments' decay is the
+    paper's 1 - step^-0.8, which needs no correction for its start; updates are limited to a root mean square of 1.
+    Clipping of the gradients stays as for AdamW. foreach off: at most one tensor's update exists at a time.
+    """
+    # torch holds the mean square of a matrix's gradient above eps1 and each factored one above eps1 squared: AdamW's
+    # epsilon, squared, is the same bound, and 1e-18 is about the least whose square float32 still holds.
+    least = max(spec.epsilon**2, 1e-18)
+    return torch.optim.Adafactor(
+        groups, lr=spec.learning_rate, beta2_decay=-0.8, eps=(least, 1.0), d=1.0, foreach=False
+    )
 
 
 def rate_share(step: int, total_steps: int, spec: ScheduleSection) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from transformers import AutoConfig
 from engine.data.dataset import Dataset, load_dataset
 from engine.evaluate.answers import find_stop_tokens
 from engine.methods.loading import load_base, load_tokenizer
-from engine.methods.trainable import checkpoint_layers, count_parameters, make_trainable, trainable_parameters
+from engine.methods.recomputing import checkpoint_layers
+from engine.methods.trainable import count_parameters, make_trainable, trainable_parameters
 from engine.spec import RunSpec
 from engine.train.batches import MicroBatch, StepPlan, evaluation_batches
 from engine.train.device import Precision, choose_device, choose_precision
@@ -21,6 +23,7 @@ from engine.train.document_attention import DOCUMENT_ATTENTION
 from engine.train.forward import Forward
 from engine.train.memory import MemoryMeter
 from engine.train.optimizer import make_optimizer
+from engine.train.step import forward_backward, update
 from profiles.problem import Problem
 
 PhaseReport = Callable[[str, str, int, int], None]
@@ -54,6 +57,26 @@ class Setup:
     @property
     def device(self) -> torch.device:
         return self.accelerator.device
+
+    def add_gradients(self, batch: MicroBatch, targets: int) -> torch.Tensor:
+        """Add the gradients of one micro-batch of a step of `targets` target tokens. Returns its share of the loss."""
+        return forward_backward(
+            self.forward,
+            batch.to(self.device),
+            scale=1 / targets,
+            autocast=self.accelerator.autocast,
+            backward=self.accelerator.backward,
+        )
+
+    def update(self) -> torch.Tensor:
+        """Take an optimizer step with the gradients there are, and drop them. Returns their norm."""
+        scaler = self.accelerator.scaler
+        return update(
+            self.parameters.values(),
+            self.stepper,
+            limit=self.spec.optimizer.max_gradient_norm,
+            unscale=partial(scaler.unscale_, self.optimizer) if scaler is not None else None,
+        )
 
     def plan_facts(self) -> dict[str, Any]:
         """The fields of the `plan` event that training itself knows."""
@@ -110,6 +133,7 @@ def build(spec: RunSpec, report: PhaseReport) -> Setup:
         dtype=precision.weights,
         device=str(accelerator.device),
         quantise=spec.method.kind == "qlora",
+        double_quantisation=spec.method.double_quantisation,
     )
     _check_lengths(spec, model, tokenizer)
     stop_tokens = find_stop_tokens(model, tokenizer, dataset.train)
@@ -119,20 +143,16 @@ def build(spec: RunSpec, report: PhaseReport) -> Setup:
     )
     with accelerator.autocast():
         forward.settle_layout(dataset.train)
-    checkpointed = checkpoint_layers(model, spec.train.gradient_checkpointing)
-    if spec.train.gradient_checkpointing and not checkpointed:
-        raise Problem(
-            "train.gradient_checkpointing",
-            "this model's layers cannot recompute their activations",
-            "Set it to 0.",
-        )
+    reasons = [precision.reason, forward.reason, *_set_recomputing(spec, model, accelerator.device)]
+    if forward.leaves_out_dropout:
+        reasons.append("the model's attention dropout is left out: fused attention has none")
     parameters = trainable_parameters(model)
     optimizer = make_optimizer(parameters, spec.optimizer)
     return Setup(
         spec=spec,
         accelerator=accelerator,
         precision=precision,
-        reasons=[precision.reason, forward.reason],
+        reasons=reasons,
         memory=memory,
         tokenizer=tokenizer,
         dataset=dataset,
@@ -149,6 +169,26 @@ def build(spec: RunSpec, report: PhaseReport) -> Setup:
         stop_tokens=stop_tokens,
         published_dtype=_published_dtype(spec),
     )
+
+
+def _set_recomputing(spec: RunSpec, model: Any, device: torch.device) -> list[str]:
+    """Make the layers recompute as the spec says. Returns what a person should know of it; raises Problem."""
+    every, offload = spec.train.gradient_checkpointing, spec.train.offload_checkpoints
+    if offload and not every:
+        raise Problem(
+            "train.offload_checkpoints",
+            "moves the inputs of layers that recompute, and none does: train.gradient_checkpointing is 0",
+            "Set train.gradient_checkpointing to 1, or train.offload_checkpoints to false.",
+        )
+    if every and not checkpoint_layers(model, every, offload=offload and device.type != "cpu"):
+        raise Problem(
+            "train.gradient_checkpointing",
+            "this model's layers cannot recompute their activations",
+            "Set it to 0.",
+        )
+    if offload and device.type == "cpu":
+        return ["checkpoints are not offloaded: on a CPU they are in RAM already"]
+    return []
 
 
 def _published_dtype(spec: RunSpec) -> torch.dtype:

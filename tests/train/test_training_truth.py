@@ -68,14 +68,17 @@ def _reference_losses(spec, steps: int) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_losses_match_a_plain_reference_over_20_steps(tmp_path: Path, chats: Path, family: str, method: str):
+@pytest.mark.parametrize(
+    ("method", "family"),
+    [(method, family) for method in ("full", "lora") for family in ("llama", "qwen3", "gemma3")]
+    + [("partial", "llama"), ("partial", "gemma3")],
+)
+def test_losses_match_a_plain_reference_over_20_steps(tmp_path: Path, chats: Path, method: str, family: str):
     model = tiny.make_model(tmp_path / "model", family)
     spec = make_spec(
         model,
         chats,
-        method={"kind": method},
+        method={"kind": method, "trained_layers": 1},
         train={"max_steps": 20, "micro_batch": 2, "gradient_accumulation": 2, "loss_chunk": 16},
     )
     _, events = train(spec)
@@ -132,13 +135,16 @@ def test_gradient_checkpointing_changes_nothing_but_memory(llama: Path, chats: P
 
 @pytest.mark.parametrize(
     ("method", "optimizer"),
-    [("lora", "adamw"), ("full", "adamw"), ("qlora", "adamw"), ("lora", "adamw_8bit")],
+    [
+        *(("lora", "adamw"), ("full", "adamw"), ("qlora", "adamw"), ("partial", "adamw")),
+        *(("lora", "adamw_8bit"), ("lora", "adafactor"), ("full", "adafactor")),
+    ],
 )
 def test_a_resumed_run_is_bit_identical(llama: Path, chats: Path, method: str, optimizer: str):
     spec = make_spec(
         llama,
         chats,
-        method={"kind": method, "dropout": 0.1 if method == "lora" else 0.0},
+        method={"kind": method, "dropout": 0.1 if method == "lora" else 0.0, "trained_layers": 1},
         optimizer={"kind": optimizer},
         train={"max_steps": 9, "gradient_accumulation": 2},
     )
@@ -162,16 +168,17 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(llama: Path, 
 
 
 @pytest.mark.parametrize(
-    ("method", "family"), [("lora", "llama"), ("full", "llama"), ("qlora", "llama"), ("qlora", "qwen2")]
+    ("method", "family"),
+    [("lora", "llama"), ("full", "llama"), ("partial", "llama"), ("qlora", "llama"), ("qlora", "qwen2")],
 )
 def test_every_method_learns(tmp_path: Path, method: str, family: str):
     model = tiny.make_model(tmp_path / "model", family)
     chats = write_chats(tmp_path / "learn.jsonl", 40, longest=6)
-    rate = 3e-3 if method == "full" else 2e-2
+    rate = 2e-2 if method.endswith("lora") else 3e-3
     spec = make_spec(
         model,
         chats,
-        method={"kind": method, "rank": 16, "alpha": 16.0},
+        method={"kind": method, "rank": 16, "alpha": 16.0, "trained_layers": 2},
         optimizer={"learning_rate": rate},
         train={"max_steps": 40, "gradient_accumulation": 2},
     )
