@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.data.preview import DataPreview, preview
 from engine.data.shapes import Conversation
@@ -13,27 +15,37 @@ from profiles.problem import Problem
 
 @dataclass(frozen=True)
 class Inputs:
-    """A model and data that can be trained on, as far as a first look tells."""
+    """A model that can be trained, and data as far as a first look tells."""
 
     geometry: Geometry
     previews: tuple[DataPreview, ...]
     """Of the training files, then of the held-out file if there is one."""
 
+    def require_usable(self, max_rejected_share: float) -> None:
+        """Raise Problem when more rows than this share cannot be used."""
+        for found in self.previews:
+            refusal = found.refusal(max_rejected_share)
+            # Of a file that was not read to its end nobody knows yet how many rows are bad.
+            if refusal is not None and (found.complete or not found.usable_rows):
+                raise refusal
+
 
 def check_inputs(spec: RunSpec) -> Inputs:
     """Look at the model and the data of `spec`. Raises Problem for what would stop the run before its first step."""
-    report = inspect_model(spec.model.path)
+    found = read_inputs(spec.model.path, spec.data.train, spec.data.held_out)
+    found.require_usable(spec.data.max_rejected_share)
+    return found
+
+
+def read_inputs(model: Path, train: Sequence[Path], held_out: Path | None) -> Inputs:
+    """A model's folder and data files, read once. Raises Problem for a model or files that no setting makes usable."""
+    report = inspect_model(model)
     if report.problems:
         raise report.problems[0]
     assert report.geometry is not None
-    held_out = () if spec.data.held_out is None else (spec.data.held_out,)
-    previews = tuple(preview(path) for path in (*spec.data.train, *held_out))
-    for found in previews:
-        refusal = found.refusal(spec.data.max_rejected_share)
-        # Of a file that was not read to its end nobody knows yet how many rows are bad.
-        if refusal is not None and (found.complete or not found.usable_rows):
-            raise refusal
-        if not report.has_chat_template:
+    previews = tuple(preview(path) for path in (*train, *(() if held_out is None else (held_out,))))
+    if not report.has_chat_template:
+        for found in previews:
             _require_no_conversation(found)
     return Inputs(report.geometry, previews)
 
