@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": ("tui.commands.doctor", "is this machine ready, and what to do where it is not"),
     "hardware": ("tui.commands.hardware", "what this machine has, and who uses it"),
     "inspect": ("tui.commands.inspect", "what a model's folder or a data file is, and its faults"),
+    "fit": ("tui.commands.fit", "what training a model would cost here, before it is loaded"),
     "train": ("tui.commands.train", "start a run; it goes on when the terminal is closed"),
     "runs": ("tui.commands.runs", "all runs, newest first"),
     "show": ("tui.commands.show", "what a run was asked to do and how it went"),

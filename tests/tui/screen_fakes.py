@@ -9,17 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from plan_fakes import FakePlanner, made_plan
 from textual.app import App
 from textual.pilot import Pilot
 from textual.screen import Screen
 
 import tui
 from engine.data.preview import preview
+from engine.run.room import Room
 from engine.serve.session import ChatModel, Chunk
 from engine.spec import RunSpec, parse_spec
 from profiles.geometry import Geometry, ModelReport
 from profiles.memory import MemoryEstimate
 from profiles.model_config import ModelConfig
+from profiles.planner import Job, Plan
 from profiles.problem import Problem
 from profiles.safetensors_header import Tensor
 from tui.terminal import Terminal
@@ -126,16 +129,38 @@ class FakeEngine:
     launched: list[RunSpec] = field(default_factory=list)
     hold: dict[int, threading.Event] = field(default_factory=dict)
     """By rank: an event that the answer for it waits for."""
+    planner: FakePlanner = field(default_factory=lambda: FakePlanner(job=Job(4812, 1_900_000, 1900, 3)))
+    gathered: int = 0
+    """How often model and data were read."""
+    plan_hold: threading.Event | None = None
+    """An event that the plan waits for."""
+    room: Room | None = None
+    """What the memory is like at the launch; None for free."""
+    waited: list[bool] = field(default_factory=list)
+    """Of each launch, whether it was to wait in the queue."""
 
     def sources(self) -> Sources:
         return Sources(
             inspect_model=model_report,
             preview=lambda path: preview(self.row_file or path),
+            gather=self.gather,
+            plan_for=self.plan_for,
             propose=self.propose,
+            room=lambda spec: self.room or Room("GPU 0", 8 * GIB, 20 * GIB, 18 * GIB, 24 * GIB, ()),
             launch=self.launch,
             model_places=lambda: self.places,
             data_places=lambda: self.files,
+            plan=self.planner.sources(),
         )
+
+    def gather(self, draft: Draft) -> str:
+        self.gathered += 1
+        return f"{draft.model} and {draft.train}"
+
+    def plan_for(self, draft: Draft) -> Plan:
+        assert self.plan_hold is None or self.plan_hold.wait(30)
+        assert draft.gathered is not None and draft.model is not None
+        return made_plan(geometry(draft.model), self.planner.hardware(), self.planner.job)
 
     def propose(self, draft: Draft) -> FakeProposal:
         self.asked.append(dict(draft.overrides))
@@ -145,17 +170,18 @@ class FakeEngine:
             "data": {"train": [str(path) for path in draft.train], "sequence_length": 512},
             "train": {"epochs": 3, "micro_batch": 8, "gradient_accumulation": 2},
             "evaluation": {"every_steps": 20},
+            "method": {"kind": "qlora" if draft.profile == "fastest" else "lora"},
         }
         if draft.held_out is not None:
             values["data"]["held_out"] = str(draft.held_out)
-        for section, changes in draft.nested_overrides.items():
+        for section, changes in draft.nested_asked.items():
             values.setdefault(section, {}).update(changes)
         spec = parse_spec(values, "proposal")
         if (event := self.hold.get(spec.method.rank)) is not None:
             assert event.wait(30)
-        if spec.data.sequence_length > 1024:
-            what = f"is {spec.data.sequence_length:,}, and the model reads at most 1,024 tokens"
-            raise Problem("data.sequence_length", what, "Choose at most 1,024.")
+        if spec.data.sequence_length > 2048:
+            what = f"is {spec.data.sequence_length:,}, and the model reads at most 2,048 tokens"
+            raise Problem("data.sequence_length", what, "Choose at most 2,048.")
         assert draft.model is not None
         activations = spec.train.micro_batch * spec.data.sequence_length * MIB // 24
         parts = {"weights": 11 * MIB, "adapters": spec.method.rank * MIB // 8, "gradients": 2 * MIB}
@@ -163,9 +189,10 @@ class FakeEngine:
         estimate = MemoryEstimate(parts, "backward", 0.15, ())
         return FakeProposal(spec, REASONS, estimate, self.budget_bytes, geometry(draft.model))
 
-    def launch(self, spec: RunSpec) -> str:
+    def launch(self, spec: RunSpec, wait: bool) -> str:
         if self.launch_problem is not None:
             raise self.launch_problem
+        self.waited.append(wait)
         self.launched.append(spec)
         return f"the run {spec.name}"
 

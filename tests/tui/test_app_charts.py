@@ -18,10 +18,11 @@ from textual._compositor import LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
+from tui.memory_shares import COMPONENTS, LETTERS
 from tui.screen_update import ScreenCells, to_ascii
 from tui.theme import DEFAULT_LOOK, make_look
 from tui.widgets.line_chart import ChartData, Mark, axis_bounds, render_chart, smooth
-from tui.widgets.memory_bar import COMPONENTS, LETTERS, render_memory_bar, render_memory_legend
+from tui.widgets.memory_bar import render_memory_bar, render_memory_legend
 
 LOOKS = {"color": DEFAULT_LOOK, "no-color": make_look(no_color=True), "ascii": make_look(ascii=True, no_color=True)}
 looks = pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)

@@ -8,15 +8,17 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from screen_fakes import DATA, MODELS, PLAIN_TERMINAL, FakeEngine, ScreenApp, screen_text, until
+from screen_fakes import DATA, GIB, MODELS, PLAIN_TERMINAL, FakeEngine, ScreenApp, screen_text, until
 
 from engine.demo import MODEL_DIRECTORY
+from engine.run.room import Holder, Room
 from engine.spec import parse_spec
 from profiles.problem import Problem
 from tui.screens.new_run import NewRunScreen
 from tui.terminal import Terminal
 from tui.widgets.new_run_draft import SETTINGS, check
 from tui.widgets.new_run_places import Place, completions, data_places, held_out_beside, model_places
+from tui.widgets.plan_step import PlanStep
 
 ROWS = [
     {
@@ -47,8 +49,8 @@ async def reach(pilot, step: str) -> NewRunScreen:
     """Press Enter until `step` is on the screen and has what it shows."""
     screen = pilot.app.shown
     await until(pilot, lambda: "2,621,440" in screen_text(pilot.app) or "2.6 M" in screen_text(pilot.app))
-    signs = {"data": "characters", "settings": "MiB", "review": "command"}
-    for after in ("data", "settings", "review"):
+    signs = {"data": "characters", "plan": "to spare", "settings": "MiB", "review": "command"}
+    for after in ("data", "plan", "settings", "review"):
         if screen.step == step:
             break
         await pilot.press("enter")
@@ -68,11 +70,57 @@ async def test_enter_alone_starts_a_run_with_what_is_proposed(engine: FakeEngine
     assert app.opened == ["the run intake"]
 
 
+async def test_the_chosen_profile_is_what_the_rest_is_proposed_from(engine: FakeEngine) -> None:
+    app = start(engine)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await reach(pilot, "plan")
+        await pilot.press("j", "enter")
+        await until(pilot, lambda: screen.step == "settings" and screen.draft.proposal)
+        assert (screen.draft.profile, screen.draft.moved, screen.draft.overrides) == ("longest context", None, {})
+        assert screen.draft.command()[-2:] == ["--profile", "longest context"]
+        # Going back and forth reads the data no second time.
+        await pilot.press("escape")
+        await until(pilot, lambda: "to spare" in screen_text(app))
+        assert screen.query_one(PlanStep).board.cursor == 1
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.step == "settings")
+    assert engine.gathered == 1
+
+
+async def test_what_is_moved_on_the_plan_is_marked_in_the_settings_and_the_rest_stays(engine: FakeEngine) -> None:
+    app = start(engine)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await reach(pilot, "plan")
+        await pilot.press("s", "right", "enter")  # the rank of the first profile
+        await until(pilot, lambda: screen.step == "settings" and "* rank" in screen_text(app))
+        assert screen.draft.overrides == {"method.rank": 64}
+        assert "your choice; proposed was 32" in screen_text(app)
+        spec = screen.draft.proposal.spec
+        assert (spec.method.kind, spec.data.sequence_length, spec.train.micro_batch) == ("qlora", 2048, 2)
+        words = screen.draft.command()
+        assert "--profile" not in words
+        assert {"method.kind=qlora", "method.rank=64", "train.micro_batch=2"} <= set(words)
+        assert len([word for word in words if word.startswith("method.rank")]) == 1
+
+
+async def test_enter_before_the_plan_is_there_takes_the_best_one_when_it_is(engine: FakeEngine) -> None:
+    engine.plan_hold = threading.Event()
+    app = start(engine)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await reach(pilot, "data")
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.step == "plan")
+        await pilot.press("enter")
+        assert screen.step == "plan"
+        engine.plan_hold.set()
+        await until(pilot, lambda: screen.step == "settings")
+
+
 async def test_esc_backs_out_one_step_at_a_time(engine: FakeEngine) -> None:
     app = start(engine)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await reach(pilot, "review")
-        for step in ("settings", "data", "model"):
+        for step in ("settings", "plan", "data", "model"):
             await pilot.press("escape")
             assert screen.step == step
         await pilot.press("escape")
@@ -102,7 +150,7 @@ async def test_unusable_data_is_told_of_and_goes_nowhere(engine: FakeEngine) -> 
         # Mended meanwhile: Enter looks again.
         engine.row_file.write_text("\n".join(map(json.dumps, ROWS)))
         await pilot.press("enter")
-        await until(pilot, lambda: screen.step == "settings")
+        await until(pilot, lambda: screen.step == "plan")
 
 
 async def test_a_path_is_typed_completed_and_chosen(engine: FakeEngine, tmp_path: Path, monkeypatch) -> None:
@@ -144,7 +192,7 @@ async def test_several_files_train_and_one_is_held_out(engine: FakeEngine) -> No
             await until(pilot, lambda: screen.query_one("#data").found(engine.files[row].path))  # noqa: B023
             await pilot.press(key)
         assert "check.jsonl" in screen_text(app).splitlines()[-2]
-        await pilot.press("enter")
+        await pilot.press("enter", "enter")
         await until(pilot, lambda: screen.draft.proposal)
     spec = screen.draft.proposal.spec
     assert spec.data.train == (DATA / "intake.jsonl", DATA / "more.jsonl")
@@ -182,7 +230,7 @@ async def test_an_invalid_value_is_refused_in_place_with_the_reason(engine: Fake
         assert screen.step == "settings"
         # and by what the model can do.
         await pilot.press("j", "j", *"4096", "enter")
-        await until(pilot, lambda: "at most 1,024 tokens" in screen_text(app))
+        await until(pilot, lambda: "at most 2,048 tokens" in screen_text(app))
         assert screen.draft.overrides == {}
         assert "512 tokens" in screen_text(app)
 
@@ -193,13 +241,18 @@ async def test_changes_are_kept_while_going_back_and_forth(engine: FakeEngine) -
         screen = await reach(pilot, "settings")
         await pilot.press("j", "right")
         await until(pilot, lambda: "adapters 4.0 MiB" in screen_text(app))
-        await pilot.press("escape", "enter")
+        await pilot.press("escape")
+        await until(pilot, lambda: "changed by you" in screen_text(app))
+        await pilot.press("enter")
         await until(pilot, lambda: screen.step == "settings" and "adapters 4.0 MiB" in screen_text(app))
-        assert "your choice; proposed was 16" in screen_text(app)
-        # A model that cannot take a change gets a proposal without it, and the reason.
-        screen.draft.overrides["data.sequence_length"] = 4096
-        await pilot.press("escape", "enter")
-        await until(pilot, lambda: "at most 1,024 tokens" in screen_text(app) and "512 tokens" in screen_text(app))
+        assert "your choice" in screen_text(app)
+        # A change that the model cannot take is left out, with the reason, and the others stay.
+        screen.draft.overrides["data.sequence_length"] = 65536
+        await pilot.press("escape")
+        await until(pilot, lambda: "the model's context is 40,960" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.step == "settings" and "adapters 4.0 MiB" in screen_text(app))
+        assert screen.draft.overrides == {"method.rank": 32}
 
 
 async def test_the_latest_change_wins_whatever_order_the_prices_come_in(engine: FakeEngine) -> None:
@@ -244,17 +297,40 @@ async def test_a_launch_that_fails_says_why_and_can_be_tried_again(engine: FakeE
         await until(pilot, lambda: app.opened)
 
 
-async def test_a_run_that_is_predicted_not_to_fit_is_asked_about(engine: FakeEngine) -> None:
-    engine.budget_bytes = 512 * 1024**2
+BOB = Holder("python", "bob", 977, 6 * GIB)
+
+
+@pytest.mark.parametrize(("key", "waited"), [("enter", [False]), ("w", [True])])
+async def test_memory_that_was_taken_meanwhile_is_told_and_waited_for(engine: FakeEngine, key: str, waited) -> None:
+    engine.room = Room("GPU 0", 8 * GIB, 3 * GIB, 2 * GIB, 24 * GIB, (BOB,))
     app = start(engine)
     async with app.run_test(size=(80, 24)) as pilot:
         await reach(pilot, "review")
-        assert "more than is free" in screen_text(app)
+        assert "w wait" not in screen_text(app)
         await pilot.press("enter")
-        await until(pilot, lambda: "Enter again starts it anyway" in screen_text(app))
+        await until(pilot, lambda: "python (bob, pid 977) holds 6.0 GiB" in " ".join(screen_text(app).split()))
         assert engine.launched == []
-        await pilot.press("enter")
+        assert "w wait" in screen_text(app).splitlines()[-1]
+        await pilot.press(key)
         await until(pilot, lambda: app.opened)
+    assert engine.waited == waited
+
+
+async def test_taken_memory_can_be_planned_with_anew(engine: FakeEngine) -> None:
+    engine.room = Room("GPU 0", 80 * GIB, 3 * GIB, 2 * GIB, 24 * GIB, (BOB,))
+    app = start(engine)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        screen = await reach(pilot, "review")
+        await pilot.press("enter")
+        await until(pilot, lambda: "d next profile" in screen_text(app))
+        # More than the machine has: to wait for it would be to wait for ever.
+        await pilot.press("w")
+        await until(pilot, lambda: "this machine never has as much" in screen_text(app))
+        engine.planner.others_bytes = 12 * GIB
+        await pilot.press("d")
+        await until(pilot, lambda: screen.step == "plan" and "12.0 of 24.0 GiB free" in screen_text(app))
+        assert engine.gathered == 2
+        assert "does not fit: 16" in screen_text(app)
 
 
 async def test_an_impossible_name_is_refused(engine: FakeEngine) -> None:
@@ -333,9 +409,25 @@ def test_completions_offer_what_the_step_can_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 50)], ids=["80x24", "200x50"])
-@pytest.mark.parametrize("step", ["model", "data", "settings", "review"])
+@pytest.mark.parametrize("step", ["model", "data", "plan", "settings", "review"])
 def test_picture(snap_compare, engine: FakeEngine, step: str, size: tuple[int, int]) -> None:
-    assert snap_compare(start(engine), terminal_size=size, run_before=lambda pilot: reach(pilot, step))
+    async def before(pilot) -> None:
+        await reach(pilot, step)
+        if step == "plan":
+            await until(pilot, lambda: "+0.3 %" in screen_text(pilot.app))
+
+    assert snap_compare(start(engine), terminal_size=size, run_before=before)
+
+
+def test_picture_of_memory_that_was_taken_meanwhile(snap_compare, engine: FakeEngine) -> None:
+    engine.room = Room("GPU 0", 8 * GIB, 3 * GIB, 2 * GIB, 24 * GIB, (BOB,))
+
+    async def ask(pilot) -> None:
+        await reach(pilot, "review")
+        await pilot.press("enter")
+        await until(pilot, lambda: "w wait" in screen_text(pilot.app))
+
+    assert snap_compare(start(engine), terminal_size=(80, 24), run_before=ask)
 
 
 def test_picture_of_a_value_being_typed_and_refused(snap_compare, engine: FakeEngine) -> None:

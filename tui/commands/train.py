@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--held-out", type=Path, metavar="FILE", help="JSONL that is never trained on")
     parser.add_argument("--name", help="the run's name")
     parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="the profile of `finetui fit` to take, such as fastest, or a method; the first one without this",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -40,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a setting, such as method.rank=32 or train.epochs=2; may be given again",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the settings as a SPEC.toml; start nothing")
+    parser.add_argument("--queue", action="store_true", help="wait until the memory that the run needs is free")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_wait_argument(parser)
 
@@ -59,8 +65,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if arguments.dry_run:
         _print_job(job, arguments.json, output)
         return status.DONE
-    _warn_of_memory(job, output)
-    started = launch(job.spec)
+    if not arguments.queue:
+        _warn_of_memory(job.spec, output)
+    started = launch(job.spec, wait=arguments.queue)
     if arguments.json:
         output.json({"run": started.name, "path": str(started.path), **_as_dict(job)}, indent=None)
     else:
@@ -75,6 +82,8 @@ def _from_spec(arguments: argparse.Namespace) -> _Job:
         if getattr(arguments, name):
             option = f"--{name.replace('_', '-')}"
             raise Problem(option, "is given together with a spec file", f"Leave it out, or use --set {key}=….")
+    if arguments.profile:
+        raise Problem("--profile", "is given together with a spec file, which says all", "Leave one of the two out.")
     values = resolve_paths(read_toml(arguments.spec), arguments.spec.absolute().parent)
     values |= {"name": arguments.name} if arguments.name is not None else {}
     for assignment in arguments.set:
@@ -82,7 +91,8 @@ def _from_spec(arguments: argparse.Namespace) -> _Job:
     spec = parse_spec(resolve_paths(values, Path.cwd()), str(arguments.spec))
     geometry = check_inputs(spec).geometry
     hardware = probe(runs_root())
-    return _Job(spec, {}, predict(spec, geometry, hardware).peak_bytes, budget_bytes(hardware))
+    predicted = predict(spec, geometry, hardware)
+    return _Job(spec, {}, predicted.peak_bytes, budget_bytes(hardware, predicted))
 
 
 def _proposed(arguments: argparse.Namespace) -> _Job:
@@ -100,16 +110,21 @@ def _proposed(arguments: argparse.Namespace) -> _Job:
         probe(runs_root()),
         resolve_paths(overrides, Path.cwd()),
         arguments.name,
+        arguments.profile,
     )
     return _Job(proposal.spec, proposal.reasons, proposal.estimate.peak_bytes, proposal.budget_bytes)
 
 
-def _warn_of_memory(job: _Job, output: Output) -> None:
-    if job.predicted_peak_bytes > job.budget_bytes:
+def _warn_of_memory(spec: RunSpec, output: Output) -> None:
+    """Say who holds the memory that the run needs, as it is at this moment."""
+    from engine.run.room import room_for
+
+    room = room_for(spec)
+    if not room.fits:
+        waits = " --queue waits until it is free;" if room.possible else ""
         output.warn(
-            f"warning: this run is predicted to take {bytes_text(job.predicted_peak_bytes)}, and "
-            f"{bytes_text(job.budget_bytes)} are free. If it fails, make train.micro_batch or "
-            "data.sequence_length smaller."
+            f"warning: this run {room.sentence()}.{waits} as it is, the run starts and takes smaller steps when "
+            "memory runs out."
         )
 
 

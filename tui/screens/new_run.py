@@ -1,8 +1,9 @@
-"""New run: model, data, settings, review, launch. Enter takes what is proposed; Esc backs out one step."""
+"""New run: model, data, plan, settings, review, launch. Enter takes what is proposed; Esc backs out one step."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from rich.text import Text
 from textual import on
@@ -22,14 +23,17 @@ from tui.widgets.new_run_settings import SettingsStep
 from tui.widgets.new_run_source import SourceStep
 from tui.widgets.new_run_sources import Sources
 from tui.widgets.painted import spread
+from tui.widgets.plan_board import MOVABLE
+from tui.widgets.plan_step import PlanStep
 
-STEPS = ("model", "data", "settings", "review")
+STEPS = ("model", "data", "plan", "settings", "review")
 # Which steps a key belongs to; the footer and the help show those of the present one.
 KEYS_OF = {
     "model": ("next", "back", "type_path"),
     "data": ("next", "back", "type_path", "add_file", "hold_out"),
+    "plan": ("next", "back", "setting", "less", "more", "reset"),
     "settings": ("next", "back", "less", "more", "edit_value", "reset"),
-    "review": ("next", "back", "rename", "copy_command"),
+    "review": ("next", "back", "wait", "smaller", "rename", "copy_command"),
 }
 
 
@@ -43,11 +47,14 @@ class NewRunScreen(KeyedScreen):
         Key("slash", "type_path", "path", "Type a path, or a few letters to filter by; Tab completes it."),
         Key("space", "add_file", "add", "Learn from several files: add this one, or take it out."),
         Key("o", "hold_out", "hold out", "Never train on the highlighted file: measure by it."),
+        Key("s,tab", "setting", "setting", "Choose which setting of the profile left and right change."),
         Key("left,h", "less", "less", "Take the next smaller or the previous value."),
         Key("right,l", "more", "more", "Take the next larger or the following value."),
         Key("e", "edit_value", "type", "Type a value; a digit begins one too."),
         Key("r", "reset", "reset", "Go back to the proposed value."),
         Key("n", "rename", "name", "Give the run another name."),
+        Key("w", "wait", "wait", "Let the run wait in the queue until its memory is free."),
+        Key("d", "smaller", "next profile", "Plan with the memory that is free now: the next profile down."),
         Key("y", "copy_command", "copy command", "Copy the command that starts the same run."),
     )
     CSS = """
@@ -55,11 +62,12 @@ class NewRunScreen(KeyedScreen):
     NewRunScreen ContentSwitcher { height: 1fr; }
     """
 
-    def __init__(self, sources: Sources | None = None):
+    def __init__(self, sources: Sources | None = None, model: Path | None = None, profile: str | None = None):
+        """Begin with the model, or with the data for a `model` that was chosen already, and plan with `profile`."""
         super().__init__()
         self.sources = sources or Sources()
-        self.draft = Draft()
-        self.step = STEPS[0]
+        self.draft = Draft(model=model, profile=profile)
+        self.step = STEPS[1 if model else 0]
 
     def compose(self) -> ComposeResult:
         sources = self.sources
@@ -67,24 +75,33 @@ class NewRunScreen(KeyedScreen):
         with ContentSwitcher(initial=self.step):
             yield ModelStep(sources.model_places, sources.inspect_model, id="model")
             yield DataStep(sources.data_places, sources.preview, id="data")
+            yield PlanStep(sources.gather, sources.plan_for, sources.plan, id="plan")
             yield SettingsStep(sources.propose, id="settings")
-            yield ReviewStep(sources.launch, id="review")
+            yield ReviewStep(sources, id="review")
         yield KeyBar()
 
     def on_mount(self) -> None:
         self.set_class(look_of(self.query_one(KeyBar)).ascii, "-ascii")
-        self.query_one(ModelStep).focus_picker()
+        self._source.focus_picker()
 
     @property
     def all_keys(self) -> tuple[Key, ...]:
         keys = [key for key in self.KEYS if key.name in KEYS_OF[self.step]]
+        if self.step == "plan":  # the arrows around the value tell of the other direction
+            keys = [replace(key, footer=key.name != "less") for key in keys]
         if self.step == "review":
+            if self.query_one(ReviewStep).room is None:  # nobody has to choose while the memory is free
+                keys = [key for key in keys if key.name not in ("wait", "smaller")]
             keys[0] = replace(keys[0], label="start", help="Start the run. It goes on when the app is closed.")
         return (*keys, *APP_KEYS)
 
     def why_not(self, name: str) -> str | None:
         if any(key.name == name for key in self.KEYS) and name not in KEYS_OF[self.step]:
             return "not in this step"
+        if self.step == "plan" and name in ("next", "setting", "less", "more", "reset"):
+            return self.query_one(PlanStep).why_not(name)
+        if self.step == "review" and name in ("wait", "smaller"):
+            return self.query_one(ReviewStep).why_not(name)
         return None
 
     @on(SourceStep.Done)
@@ -93,16 +110,33 @@ class NewRunScreen(KeyedScreen):
         if isinstance(event.step, ModelStep):
             if self.draft.model != event.path:
                 self.draft.overrides.clear()  # what suited one model says nothing of another
-            self.draft.model = event.path
+                self.draft.profile = self.draft.moved = None
+            self.draft.model, self.draft.gathered = event.path, None
             self._open("data")
         elif isinstance(event.step, DataStep):
             self.draft.train, self.draft.held_out = event.step.train, event.step.held_out
-            self._open("settings")
+            self.draft.gathered = None
+            self._open("plan")
+
+    @on(PlanStep.Done)
+    def _plan_done(self, event: PlanStep.Done) -> None:
+        event.stop()
+        self._open("settings")
+
+    @on(PlanStep.Changed)
+    def _plan_changed(self, event: PlanStep.Changed) -> None:
+        event.stop()
+        self.query_one(KeyBar).repaint()
 
     @on(SettingsStep.Done)
     def _settings_done(self, event: SettingsStep.Done) -> None:
         event.stop()
         self._open("review")
+
+    @on(ReviewStep.RoomTold)
+    def _room_told(self, event: ReviewStep.RoomTold) -> None:
+        event.stop()
+        self.query_one(KeyBar).repaint()
 
     @on(ReviewStep.Launched)
     def _launched(self, event: ReviewStep.Launched) -> None:
@@ -110,7 +144,9 @@ class NewRunScreen(KeyedScreen):
         self.app.open_run(event.run)  # type: ignore[attr-defined]
 
     def do_next(self) -> None:
-        if self.step == "settings":
+        if self.step == "plan":
+            self.query_one(PlanStep).next()
+        elif self.step == "settings":
             self.query_one(SettingsStep).next()
         elif self.step == "review":
             self.query_one(ReviewStep).launch()
@@ -134,24 +170,40 @@ class NewRunScreen(KeyedScreen):
     def do_hold_out(self) -> None:
         self.query_one(DataStep).toggle_held_out()
 
+    def do_setting(self) -> None:
+        self.query_one(PlanStep).choose_setting(1)
+
     def do_less(self) -> None:
-        self.query_one(SettingsStep).change(-1)
+        self._changing.change(-1)
 
     def do_more(self) -> None:
-        self.query_one(SettingsStep).change(1)
+        self._changing.change(1)
 
     def do_edit_value(self) -> None:
         self.query_one(SettingsStep).start_edit()
 
     def do_reset(self) -> None:
-        self.query_one(SettingsStep).reset()
+        self._changing.reset()
 
     def do_rename(self) -> None:
         self.query_one(ReviewStep).rename()
 
+    def do_wait(self) -> None:
+        self.query_one(ReviewStep).launch(wait=True)
+
+    def do_smaller(self) -> None:
+        """Back to the plan, made anew for the memory that is free now."""
+        self.draft.gathered = self.draft.profile = self.draft.moved = None
+        self.draft.overrides = {field: value for field, value in self.draft.overrides.items() if field not in MOVABLE}
+        self._open("plan")
+
     def do_copy_command(self) -> None:
         self.app.copy_to_clipboard(self.draft.command_text())
         self.notify("The command is copied.", timeout=3)
+
+    @property
+    def _changing(self) -> PlanStep | SettingsStep:
+        return self.query_one(PlanStep) if self.step == "plan" else self.query_one(SettingsStep)
 
     @property
     def _source(self) -> SourceStep:
@@ -162,6 +214,8 @@ class NewRunScreen(KeyedScreen):
         self.query_one(ContentSwitcher).current = step
         if step in ("model", "data"):
             self._source.focus_picker()
+        elif step == "plan":
+            self.query_one(PlanStep).open(self.draft)
         elif step == "settings":
             self.query_one(SettingsStep).open(self.draft)
         else:

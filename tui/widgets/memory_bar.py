@@ -7,24 +7,10 @@ from collections.abc import Mapping
 from rich.text import Text
 
 from tui.format import bytes_text
+from tui.memory_shares import DRAWN, LETTERS, drawn_amounts, share_out
 from tui.theme import DEFAULT_LOOK, Look
 from tui.widgets.painted import Painted
 
-COMPONENTS = ("weights", "adapters", "gradients", "optimizer", "activations", "loss", "context")
-"""In the order drawn; `ours` and `used` stand for a run or a machine of which only the sum is known."""
-DRAWN = (*COMPONENTS, "ours", "used", "others")
-LETTERS = {
-    "weights": "W",
-    "adapters": "A",
-    "gradients": "G",
-    "optimizer": "O",
-    "activations": "V",
-    "loss": "L",
-    "context": "C",
-    "ours": "#",
-    "used": "=",
-    "others": "x",
-}
 ROOMY_WIDTH = 100
 """From this width on the legend sets its marks apart."""
 
@@ -48,11 +34,10 @@ def render_memory_bar(
     look = look or DEFAULT_LOOK
     ascii = ascii or look.ascii
     inner = max(1, width - 2)
-    amounts = {**{name: components.get(name, 0) for name in DRAWN}, "others": others_bytes}
-    amounts = {name: amount for name, amount in amounts.items() if amount > 0}
+    amounts = drawn_amounts(components, others_bytes)
     # Letters where shades cannot tell the parts apart; half cells where they can.
     letters = ascii or not look.colored
-    halves = _share_out(amounts, total, inner if letters else inner * 2)
+    halves = share_out(amounts, total, inner if letters else inner * 2)
     edge_left, edge_right = ("[", "]") if ascii else ("▐", "▌")
     bar = Text(no_wrap=True).append(edge_left, style=look.faint)
     if letters:
@@ -84,20 +69,6 @@ def render_memory_legend(
             lines[-1].append("  ")
         lines[-1].append_text(entry)
     return lines
-
-
-def _share_out(amounts: Mapping[str, int], total: int, cells: int) -> dict[str, int]:
-    """How many of `cells` each amount gets; the sum is the rounded sum's, and nothing above zero vanishes."""
-    scale = max(total, sum(amounts.values()), 1)
-    shares: dict[str, int] = {}
-    reached_bytes, reached_cells = 0, 0
-    for index, (name, amount) in enumerate(amounts.items(), start=1):
-        reached_bytes += amount
-        # One cell at least for each part that is still to come.
-        most = max(cells - (len(amounts) - index), 0)
-        edge = max(min(max(round(reached_bytes / scale * cells), reached_cells + 1), most), reached_cells)
-        shares[name], reached_cells = edge - reached_cells, edge
-    return shares
 
 
 def _half_cells(halves: Mapping[str, int], cells: int, look: Look) -> Text:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from tui.format import bytes_text
+from tui.memory_shares import ZOOM
 from tui.widgets.memory_bar import render_memory_bar, render_memory_legend
 from tui.widgets.painted import Painted
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 LABEL_WIDTH = 10
 SIZE_WIDTH = 9
 OF_TOTAL_WIDTH = 12
-ZOOM = 4
-"""A run that takes a small part of a large memory is drawn against at most so many times its own peak."""
 
 
 class MemoryPanel(Painted):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,12 @@ from profiles.problem import Problem, printable
 from tui.format import count_text, learning_rate_text
 
 if TYPE_CHECKING:
-    from engine.propose import Proposal
+    from engine.propose import Gathered, Proposal
+    from profiles.planner import Profile
 
 Value = str | int | float | bool
+METHODS = ("lora", "qlora", "partial", "full")
+ADAPTERS = ("lora", "qlora")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,14 @@ class Setting:
     meaning: str
     show: Callable[[Any], str] = str
     unit: str = ""
-    adapters_only: bool = False
+    methods: tuple[str, ...] = METHODS
+    """The methods that this setting means something for."""
+
+    def applies(self, spec: RunSpec) -> bool:
+        """Whether this setting changes anything in what `spec` does."""
+        if self.field == "train.offload_checkpoints" and not spec.train.gradient_checkpointing:
+            return False
+        return spec.method.kind in self.methods
 
     def value(self, spec: RunSpec) -> Value:
         section, name = self.field.split(".")
@@ -79,20 +90,31 @@ def _checkpointing_text(every: int) -> str:
     )
 
 
+def _yes_no(value: bool) -> str:
+    return "yes" if value else "no"
+
+
 def _cadence_text(steps: int) -> str:
     return count_text(steps) if steps else "before, after"
 
 
 SETTINGS = (
-    Setting("method.kind", "method", ("lora", "qlora", "full"), "how the model becomes trainable"),
-    Setting("method.rank", "rank", _doubling(1, 256), "inner width of the LoRA matrices", adapters_only=True),
+    Setting("method.kind", "method", METHODS, "how the model becomes trainable"),
+    Setting("method.rank", "rank", _doubling(1, 256), "inner width of the LoRA matrices", methods=ADAPTERS),
     Setting(
         "method.alpha",
         "alpha",
         tuple(float(each) for each in _doubling(1, 512)),
         "LoRA's update is scaled by alpha / rank",
         lambda value: f"{value:g}",
-        adapters_only=True,
+        methods=ADAPTERS,
+    ),
+    Setting(
+        "method.trained_layers",
+        "trained layers",
+        (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96),
+        "how many decoder layers learn, counted from the output",
+        methods=("partial",),
     ),
     Setting(
         "data.sequence_length",
@@ -124,7 +146,7 @@ SETTINGS = (
         "packing",
         (True, False),
         "several conversations in one row, isolated from each other",
-        lambda value: "yes" if value else "no",
+        _yes_no,
     ),
     Setting(
         "train.gradient_checkpointing",
@@ -134,10 +156,17 @@ SETTINGS = (
         _checkpointing_text,
     ),
     Setting(
+        "train.offload_checkpoints",
+        "offload",
+        (True, False),
+        "keep the inputs of layers that recompute in RAM: slower, but less of the GPU's memory",
+        _yes_no,
+    ),
+    Setting(
         "optimizer.kind",
         "optimizer",
-        ("adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"),
-        "8-bit and paged ones take less memory",
+        ("adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor"),
+        "8-bit and paged ones take less memory, adafactor the least",
     ),
     Setting(
         "evaluation.every_steps",
@@ -150,6 +179,40 @@ SETTINGS = (
 )
 
 
+# What a move on the plan leaves as it is, besides what it moves; learning rate, accumulation and cadence follow it.
+_KEPT = (
+    "method.kind",
+    "method.rank",
+    "method.trained_layers",
+    "method.targets",
+    "method.double_quantisation",
+    "data.sequence_length",
+    "train.micro_batch",
+    "train.gradient_checkpointing",
+    "train.offload_checkpoints",
+    "train.loss_chunk",
+    "optimizer.kind",
+)
+
+
+def kept_values(profile: Profile) -> dict[str, Any]:
+    """The values of `profile` that stay when one of them is moved, by dotted field."""
+    return {field: profile.values[field] for field in _KEPT if field in profile.values}
+
+
+def kept_reasons(values: Mapping[str, Any], reasons: Mapping[str, str], profile: Profile) -> dict[str, str]:
+    """`reasons` of `values`, with the profile's own for each value that is still the profile's."""
+    own = {field: why for field, why in profile.reasons.items() if values.get(field) == profile.values.get(field)}
+    return {**reasons, **own}
+
+
+def _toml_text(value: Any) -> str:
+    """A value as --set takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(list(value)) if isinstance(value, list | tuple) else str(value)
+
+
 @dataclass
 class Draft:
     """The choices so far; `overrides` holds only what a person changed, by dotted field name."""
@@ -159,12 +222,24 @@ class Draft:
     held_out: Path | None = None
     overrides: dict[str, Value] = field(default_factory=dict)
     name: str | None = None
+    profile: str | None = None
+    """The name of the plan's profile that the rest is proposed from; None takes the best one."""
+    moved: Profile | None = None
+    """That profile, where settings of it were moved on the plan: the others then stay as it has them."""
+    gathered: Gathered | None = None
+    """What was read of the model and data, so that no price reads them again."""
     proposal: Proposal | None = None
 
     @property
-    def nested_overrides(self) -> dict[str, dict[str, Value]]:
-        nested: dict[str, dict[str, Value]] = {}
-        for dotted, value in self.overrides.items():
+    def asked(self) -> dict[str, Any]:
+        """Every value that the proposal must have, by dotted field."""
+        return ({} if self.moved is None else kept_values(self.moved)) | self.overrides
+
+    @property
+    def nested_asked(self) -> dict[str, dict[str, Any]]:
+        """The same by section, as in TOML."""
+        nested: dict[str, dict[str, Any]] = {}
+        for dotted, value in self.asked.items():
             section, name = dotted.split(".")
             nested.setdefault(section, {})[name] = value
         return nested
@@ -178,8 +253,10 @@ class Draft:
             words += ["--held-out", str(self.held_out)]
         if self.name is not None:
             words += ["--name", self.name]
-        for dotted, value in self.overrides.items():
-            words += ["--set", f"{dotted}={str(value).lower() if isinstance(value, bool) else value}"]
+        if self.profile is not None and self.moved is None:
+            words += ["--profile", self.profile]
+        for dotted, value in self.asked.items():
+            words += ["--set", f"{dotted}={_toml_text(value)}"]
         return words
 
     def command_text(self) -> str:

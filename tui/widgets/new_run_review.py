@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -15,16 +14,18 @@ from textual.widgets import Input, Static
 
 from engine.spec import RunSpec
 from profiles.problem import Problem, printable
-from tui.format import compact_text, count_text, learning_rate_text, share_text
+from tui.format import compact_text, count_text, counted, learning_rate_text, share_text
 from tui.theme import Look, look_of
 from tui.widgets.new_run_draft import Draft, check_name
 from tui.widgets.new_run_memory import MemoryForecast
 from tui.widgets.new_run_places import label
+from tui.widgets.new_run_sources import Sources
 from tui.widgets.new_run_text import drawable, facts, problem_text
 
 if TYPE_CHECKING:
     from engine.propose import Proposal
     from engine.run.directory import RunDirectory
+    from engine.run.room import Room
 
 LABEL = 12
 
@@ -45,16 +46,20 @@ class ReviewStep(Vertical):
     ReviewStep #outcome { padding: 0 1; max-height: 5; }
     """
 
+    class RoomTold(Message):
+        """Whether the memory is free is known: what the keys can do changed."""
+
     class Launched(Message):
         def __init__(self, run: RunDirectory):
             super().__init__()
             self.run = run
 
-    def __init__(self, launch: Callable[[RunSpec], RunDirectory], id: str):
+    def __init__(self, sources: Sources, id: str):
         super().__init__(id=id)
-        self._launch = launch
+        self._sources = sources
         self.draft = Draft()
-        self._asked_anyway = False
+        self.room: Room | None = None
+        """What is known of the memory, once it turned out to be taken."""
         self.launching = False
 
     def compose(self) -> ComposeResult:
@@ -94,7 +99,7 @@ class ReviewStep(Vertical):
 
     def open(self, draft: Draft) -> None:
         """Show the run that `draft` describes."""
-        self.draft, self._asked_anyway = draft, False
+        self.draft, self.room = draft, None
         self.query_one("#name-label", Static).update(Text("name", style=self.look.dim))
         self.name_line.value = self.spec.name
         self.query_one(MemoryForecast).show(self.proposal)
@@ -119,18 +124,25 @@ class ReviewStep(Vertical):
         self.page.focus()
         return True
 
-    def launch(self) -> None:
-        """Start the run; asks once more when it is predicted not to fit."""
+    def launch(self, wait: bool = False) -> None:
+        """Start the run, or let it `wait` for its memory; asks first where that is not free at this moment."""
         if self.launching:
             return
-        if not self.proposal.fits and not self._asked_anyway:
-            self._asked_anyway = True
-            words = "More memory is predicted than is free. Enter again starts it anyway, Esc goes back."
-            self.say(Text(words, style=self.look.warn))
-            return
         self.launching = True
-        self.say(Text(f"starting the engine {self.look.ellipsis}", style=self.look.accent))
-        self._launch_in_thread(self.spec)
+        asked = self.room is not None
+        self.say(
+            Text(
+                f"{'starting the engine' if asked else 'reading the memory'} {self.look.ellipsis}",
+                style=self.look.accent,
+            )
+        )
+        self._launch_in_thread(self.spec, asked, wait)
+
+    def why_not(self, name: str) -> str | None:
+        """Why the key `wait` or `smaller` cannot be used now; None when it can."""
+        if self.room is None:
+            return "the memory is free"
+        return "this machine never has as much" if name == "wait" and not self.room.possible else None
 
     def say(self, words: Text) -> None:
         self.query_one("#outcome", Static).update(words)
@@ -150,13 +162,26 @@ class ReviewStep(Vertical):
         self.page.focus()
 
     @work(thread=True, group="launch")
-    def _launch_in_thread(self, spec: RunSpec) -> None:
+    def _launch_in_thread(self, spec: RunSpec, asked: bool, wait: bool) -> None:
         try:
-            run = self._launch(spec)
+            room = None if asked else self._sources.room(spec)
+            if room is not None and not room.fits:
+                self.app.call_from_thread(self._ask, room)
+                return
+            run = self._sources.launch(spec, wait)
         except Problem as problem:
             self.app.call_from_thread(self._refused, problem)
         else:
             self.app.call_from_thread(self._launched, run)
+
+    def _ask(self, room: Room) -> None:
+        """Tell who took the memory, and what can be done."""
+        self.launching, self.room = False, room
+        wait = "w waits in the queue until it is free, " if room.possible else ""
+        choice = f"{wait}d plans with what is free now, enter starts it anyway, esc goes back."
+        told = drawable(f"This run {room.sentence()}.", self.look)
+        self.say(Text.assemble((told, self.look.warn), "\n", choice))
+        self.post_message(self.RoomTold())
 
     def _refused(self, problem: Problem) -> None:
         self.launching = False
@@ -199,6 +224,8 @@ class ReviewStep(Vertical):
     def _method(self, spec: RunSpec) -> str:
         if spec.method.kind == "full":
             return "full: every weight is trained"
+        if spec.method.kind == "partial":
+            return f"partial: the last {counted(spec.method.trained_layers, 'layer')} and the final norm are trained"
         targets = spec.method.targets
         words = "all linear layers" if targets == "all-linear" else ", ".join(targets)
         between = self.look.separator

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from engine.propose import Proposal
 
 LABEL_COLUMN, LABEL_WIDTH, VALUE_WIDTH, REASON_COLUMN = 3, 16, 10, 38
+USUAL_ROWS = 13
+"""Settings that mean something at once: all of them for adapters without recomputing."""
 # A held arrow key changes the value many times a second; only where it comes to rest is worth pricing.
 REST_SECONDS = 0.12
 
@@ -41,7 +43,7 @@ class SettingsTable(Painted, can_focus=True):
         Binding("G,end", "move(99)", "bottom", show=False),
     ]
 
-    DEFAULT_CSS = f"SettingsTable {{ height: {len(SETTINGS)}; max-height: 1fr; }}"
+    DEFAULT_CSS = f"SettingsTable {{ height: {USUAL_ROWS}; max-height: 1fr; }}"
 
     class Moved(Message):
         """The cursor stands on another row."""
@@ -58,16 +60,22 @@ class SettingsTable(Painted, can_focus=True):
         self.step: SettingsStep | None = None
 
     @property
+    def settings(self) -> list[Setting]:
+        """The settings that mean something for what is proposed: no rank where every weight learns."""
+        proposal = self.step.proposal if self.step is not None else None
+        return [setting for setting in SETTINGS if proposal is None or setting.applies(proposal.spec)]
+
+    @property
     def setting(self) -> Setting:
-        return SETTINGS[self.row]
+        return self.settings[min(self.row, len(self.settings) - 1)]
 
     @property
     def first_row(self) -> int:
-        """The row at the top: all fit at 80x24; in a smaller terminal the cursor stays in view."""
-        return max(0, min(self.row - self.size.height // 2, len(SETTINGS) - self.size.height))
+        """The row at the top: nearly all fit at 80x24; in a smaller terminal the cursor stays in view."""
+        return max(0, min(self.row - self.size.height // 2, len(self.settings) - self.size.height))
 
     def action_move(self, rows: int) -> None:
-        self.row = min(max(0, self.row + rows), len(SETTINGS) - 1)
+        self.row = min(max(0, self.row + rows), len(self.settings) - 1)
         self.repaint()
         self.post_message(self.Moved())
 
@@ -79,7 +87,8 @@ class SettingsTable(Painted, can_focus=True):
     def paint(self, width: int, height: int) -> list[Text]:
         if self.step is None or self.step.proposal is None:
             return []
-        lines = [self._line(setting, width) for setting in SETTINGS]
+        lines = [self._line(setting, width) for setting in self.settings]
+        self.row = min(self.row, len(lines) - 1)
         cursor = lines[self.row]
         cursor.pad_right(width - cursor.cell_len)
         cursor.stylize_before(self.look.selected)
@@ -91,15 +100,12 @@ class SettingsTable(Painted, can_focus=True):
         step, look = self.step, self.look
         assert step is not None and step.proposal is not None
         changed = setting.field in step.draft.overrides
-        unused = setting.adapters_only and step.value(SETTINGS[0]) == "full"
-        value = look.glyph("–", "-") if unused else setting.show(step.value(setting))
-        reason = "full trains every weight" if unused else step.reason(setting)
+        value, reason = setting.show(step.value(setting)), step.reason(setting)
         line = Text(no_wrap=True)
         line.append(f" {'*' if changed else ' '} ", look.accent)
         line.append(f"{setting.label:<{LABEL_WIDTH}}", look.dim)
-        value_style = look.accent if changed else look.dim if unused else look.strong
-        line.append(f"{value:>{VALUE_WIDTH}}", value_style)
-        unit = "" if unused or not value[0].isdigit() else setting.unit
+        line.append(f"{value:>{VALUE_WIDTH}}", look.accent if changed else look.strong)
+        unit = setting.unit if value[0].isdigit() else ""
         line.append(f" {unit}", look.dim)
         line.pad_right(REASON_COLUMN - line.cell_len)
         room = width - REASON_COLUMN - 1
@@ -160,7 +166,7 @@ class SettingsStep(Vertical):
         self.table.step = self
 
     def on_resize(self) -> None:
-        self.set_class(self.size.height < len(SETTINGS) + 8, "-low")
+        self.set_class(self.size.height < USUAL_ROWS + 8, "-low")
 
     def open(self, draft: Draft) -> None:
         """Show proposed settings for the model and data in `draft`; what was changed before is kept."""
@@ -318,6 +324,7 @@ class SettingsStep(Vertical):
                 self._price()
 
     def _refresh(self) -> None:
+        self.table.styles.height = len(self.table.settings)
         self.table.repaint()
         self.query_one(MemoryForecast).show(self.proposal, pricing=self._pricing)
         self._explain()

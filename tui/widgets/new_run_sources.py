@@ -7,20 +7,23 @@ import what they need when called: the app shows its first text before any of it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.spec import RunSpec
 from profiles.problem import Problem
-from tui.widgets.new_run_draft import Draft
+from tui.widgets.new_run_draft import Draft, kept_reasons
 from tui.widgets.new_run_places import Place, data_places, model_places
+from tui.widgets.plan_sources import PlanSources
 
 if TYPE_CHECKING:
     from engine.data.preview import DataPreview
-    from engine.propose import Proposal
+    from engine.propose import Gathered, Proposal
     from engine.run.directory import RunDirectory
+    from engine.run.room import Room
     from profiles.geometry import ModelReport
+    from profiles.planner import Plan
 
 # Former runs whose model and data the pickers offer; older ones are found by their path.
 FORMER_RUNS = 30
@@ -38,23 +41,46 @@ def _preview(path: Path) -> DataPreview:
     return preview(path)
 
 
-def _propose(draft: Draft) -> Proposal:
-    from engine.propose import propose
+def _gather(draft: Draft) -> Gathered:
+    from engine.propose import gather
     from engine.run.directory import runs_root
     from profiles.hardware import probe
 
-    assert draft.model is not None and draft.train, "the Settings step opens after a model and data were chosen"
-    hardware = probe(runs_root())
-    return propose(draft.model, draft.train, draft.held_out, hardware, draft.nested_overrides, draft.name)
+    assert draft.model is not None and draft.train, "the plan step opens after a model and data were chosen"
+    return gather(draft.model, draft.train, draft.held_out, probe(runs_root()))
 
 
-def _launch(spec: RunSpec) -> RunDirectory:
+def _plan_for(draft: Draft) -> Plan:
+    from engine.propose import plan_for
+
+    assert draft.gathered is not None
+    return plan_for(draft.gathered, draft.nested_asked)
+
+
+def _propose(draft: Draft) -> Proposal:
+    from engine.propose import propose_from
+
+    assert draft.gathered is not None, "the plan step read the model and the data"
+    if draft.moved is None:
+        return propose_from(draft.gathered, draft.nested_asked, draft.name, draft.profile)
+    proposal = propose_from(draft.gathered, draft.nested_asked, draft.name)
+    reasons = kept_reasons(proposal.profile.values, proposal.reasons, draft.moved)
+    return replace(proposal, reasons=reasons)
+
+
+def _room(spec: RunSpec) -> Room:
+    from engine.run.room import room_for
+
+    return room_for(spec)
+
+
+def _launch(spec: RunSpec, wait: bool) -> RunDirectory:
     from engine.run.launch import launch
 
-    return launch(spec)
+    return launch(spec, wait=wait)
 
 
-def _former_specs() -> Sequence[RunSpec]:
+def former_specs() -> Sequence[RunSpec]:
     """Specs of former runs, newest first."""
     from engine.run.directory import list_runs
 
@@ -73,11 +99,19 @@ class Sources:
     """What a folder is as a model, with its problems."""
     preview: Callable[[Path], DataPreview] = _preview
     """What a data file holds. Raises Problem."""
+    gather: Callable[[Draft], Gathered] = _gather
+    """Read a draft's model, data and machine, once. Raises Problem."""
+    plan_for: Callable[[Draft], Plan] = _plan_for
+    """The ranked profiles for what was gathered, around the draft's changes. Raises Problem."""
     propose: Callable[[Draft], Proposal] = _propose
-    """Every value, with its reason and the predicted memory. Raises Problem."""
-    launch: Callable[[RunSpec], RunDirectory] = _launch
-    """Start the run detached. Raises Problem."""
-    model_places: Callable[[], Sequence[Place]] = lambda: model_places(_former_specs())
+    """Every value, with its reason and the predicted memory, from what was gathered. Raises Problem."""
+    room: Callable[[RunSpec], Room] = _room
+    """Whether the memory that a run needs is free at this moment, and who holds it. Raises Problem."""
+    launch: Callable[[RunSpec, bool], RunDirectory] = _launch
+    """Start the run detached, or let it wait in the queue until its memory is free. Raises Problem."""
+    model_places: Callable[[], Sequence[Place]] = lambda: model_places(former_specs())
     """Folders to choose a model from."""
-    data_places: Callable[[], Sequence[Place]] = lambda: data_places(_former_specs())
+    data_places: Callable[[], Sequence[Place]] = lambda: data_places(former_specs())
     """Files to choose data from."""
+    plan: PlanSources = field(default_factory=PlanSources)
+    """What the plan asks besides."""
