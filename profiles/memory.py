@@ -1,48 +1,45 @@
-"""Peak memory of a training step, from the model's geometry and the settings: one number per component.
+"""Peak memory of a training run, from the model's geometry and the settings: one number per component.
 
-The parts are counted, not fitted: a training step is taken apart into phases (loading, loss, first layer's
-backward, last layer's backward, optimizer step), each phase's tensors are added up, and the peak is the largest
-phase. What the process takes besides tensors (`context`) is measured: interpreter and libraries, and the
-allocator's slack.
+The parts are counted, not fitted. A step is taken apart into phases (loading, forward, loss, the layers' backward,
+optimizer step, evaluation, answers, saving); each phase's tensors are added up, and the peak is the largest phase.
+profiles.step_memory counts what autograd keeps and makes, op by op; profiles.lasting_memory what stays from step to
+step. What the process takes besides tensors (`context`, profiles.process_memory) is measured.
+
+What a geometry and settings but for lengths need is counted once; an estimate after that is some sums.
 """
 
 from __future__ import annotations
 
-import math
+import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from profiles.activations import Layer
 from profiles.geometry import Geometry
+from profiles.lasting_memory import lasting
+from profiles.layer_shapes import KNOWN_TYPES
 from profiles.problem import printable
+from profiles.process_memory import context_bytes, error_share, host_bytes
 from profiles.settings import DTYPE_BYTES, Settings
+from profiles.step_memory import Counting, Moment, Step, count_step
 
 COMPONENTS = ("weights", "adapters", "gradients", "optimizer", "activations", "loss", "context")
 """Every component, in the order they are shown in."""
 
+TRAINING_PHASES = (
+    "forward",
+    "loss",
+    "first backward",
+    "backward",
+    "last backward",
+    "embedding's backward",
+    "optimizer",
+)
+"""Phases of an optimizer step, in order; "evaluation" is that of held-out loss."""
+
 _FP32 = 4
-_MIB = 1 << 20
-
-# Measured on fresh worker processes (torch 2.13, transformers 5.23, peft 0.21, Linux, glibc).
-_CPU_LIBRARIES_BYTES = 480 * _MIB
-_CPU_SLACK_SHARE = 0.15
-_CPU_ERROR_SHARE = 0.15
-# Recomputing frees and takes tensors of many sizes over and over; glibc's heap grows by some layers' worth.
-_CPU_SLACK_LAYERS = 5
-_CPU_RECOMPUTING_ERROR_SHARE = 0.25
-# Published T4 runs: the process exceeded its tensors by 17.9 % (median), what torch reserved by 10.4 %.
-_CUDA_CONTEXT_BYTES = 450 * _MIB
-_CUDA_SLACK_SHARE = 0.1
-_CUDA_ERROR_SHARE = 0.2
-
-# NF4 with double quantisation (QLoRA, arXiv 2305.14314): 4 bits a weight, an 8-bit scale per 64 weights and
-# an fp32 scale per 256 of those.
-_NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-# bitsandbytes: two 8-bit moments with an fp32 scale per 256 numbers; small tensors keep fp32 moments.
-_ADAM_8BIT_BYTES = 2 * (1 + 4 / 256)
-_ADAM_8BIT_LEAST = 4096
-_ADAM_BYTES = 2 * _FP32
+ANSWER_BATCH, ANSWER_TOKENS = 32, 4096
+"""Rows that engine.evaluate.answers generates at once, and tokens it holds if a training step holds fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +48,14 @@ class MemoryEstimate:
 
     components: Mapping[str, int]
     phase: str
-    """Where the peak is: "loading", "loss", "first backward", ..., "optimizer"."""
+    """Where the peak is: "loading", one of TRAINING_PHASES, "evaluation", "answers" or "saving"."""
     error_share: float
     """Share of the peak by which a measurement may differ."""
     reasons: tuple[str, ...]
+    phases: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of tensors at the highest point of each phase, by the phase's name."""
+    host_bytes: int = 0
+    """RAM that a run on a GPU needs beside the GPU's memory; 0 on a CPU, where all of it is the peak."""
 
     @property
     def peak_bytes(self) -> int:
@@ -72,191 +73,217 @@ class MemoryEstimate:
             "peak_bytes": self.peak_bytes,
             "allocated_bytes": self.allocated_bytes,
             "phase": self.phase,
+            "phases": dict(self.phases),
+            "host_bytes": self.host_bytes,
             "error_share": self.error_share,
             "reasons": list(self.reasons),
         }
 
 
-def estimate(geometry: Geometry, settings: Settings) -> MemoryEstimate:
-    """Peak memory of training `geometry` under `settings` on the settings' device."""
-    phases = _phases(geometry, settings)
-    for parts in phases.values():
-        parts["context"] = context_bytes(geometry, settings, parts)
-    phase, parts = max(phases.items(), key=lambda item: sum(item[1].values()))
-    components = {name: parts.get(name, 0) for name in COMPONENTS}
-    return MemoryEstimate(components, phase, _error_share(geometry, settings), _reasons(geometry, settings, phase))
+def estimate(geometry: Geometry, settings: Settings, capability: tuple[int, int] | None = None) -> MemoryEstimate:
+    """Peak memory of training `geometry` under `settings` on the settings' device.
+
+    Rows are taken to be full and of the costliest kind: a document that fills a row but for another short one.
+    `capability` is the GPU's compute capability, where it is known.
+    """
+    counted = _counted(geometry)
+    step = counted.step(settings, capability)
+    last = step.lasting
+    tokens, length = settings.tokens, settings.sequence_length
+    constant = last.weights + last.adapters + last.optimizer
+    mask = _mask_bytes(step, settings)
+    loss = _loss_bytes(geometry, settings, step)
+
+    phases: dict[str, int] = {"loading": last.weights + counted.unconverted_bytes(settings)}
+    highest: dict[str, Moment] = {}
+    for moment in step.moments:
+        size = (
+            constant
+            + moment.gradients
+            + moment.fixed
+            + mask
+            + tokens * (moment.per_token + length * moment.per_token_length)
+        )
+        if moment.loss:
+            size += loss
+        if size > phases.get(moment.phase, -1):
+            phases[moment.phase] = size
+            highest[moment.phase] = moment
+    phases["evaluation"] = constant + mask + _evaluation_bytes(geometry, settings, step)
+    if settings.answers:
+        phases["answers"] = constant + mask + _answers_bytes(geometry, settings, step)
+    phases["saving"] = constant
+
+    phase = max(phases, key=phases.__getitem__)
+    chosen = highest.get(phase)
+    gradients = chosen.gradients if chosen else 0
+    in_loss = loss if chosen and chosen.loss else 0
+    lasts = phase != "loading"
+    components = {
+        "weights": last.weights if lasts else phases[phase],
+        "adapters": last.adapters if lasts else 0,
+        "gradients": gradients,
+        "optimizer": last.optimizer if lasts else 0,
+        "activations": phases[phase] - constant - gradients - in_loss if lasts else 0,
+        "loss": in_loss,
+        "context": context_bytes(settings, capability, phases[phase] - constant if lasts else 0),
+    }
+    known = geometry.model_type in KNOWN_TYPES
+    return MemoryEstimate(
+        components,
+        phase,
+        error_share(settings, known=known),
+        _reasons(geometry, settings, phase, known),
+        phases,
+        host_bytes(geometry, settings, step),
+    )
+
+
+def trainable_parameters(geometry: Geometry, settings: Settings) -> int:
+    """Numbers that learn."""
+    return _counted(geometry).step(settings, None).lasting.trainable
 
 
 def trainable_elements(geometry: Geometry, settings: Settings) -> list[int]:
     """Elements of each tensor that learns."""
-    if settings.method == "full":
-        return [tensor.elements for tensor in geometry.tensors.values()]
-    shapes = adapted_shapes(geometry, settings)
-    return [settings.rank * width for inputs, outputs in shapes.values() for width in (inputs, outputs)]
-
-
-def adapted_shapes(geometry: Geometry, settings: Settings) -> dict[str, tuple[int, int]]:
-    """The linear layers that get LoRA matrices, as in Geometry.linear_shapes."""
-    if settings.targets == "all-linear":
-        return geometry.linear_shapes
-    targets = settings.targets
-    return {
-        name: shape
-        for name, shape in geometry.linear_shapes.items()
-        if any(name == target or name.endswith(f".{target}") for target in targets)
-    }
-
-
-def weights_bytes(geometry: Geometry, settings: Settings) -> int:
-    """The base model as held while training; qlora quantises every linear layer but the output head."""
-    width = DTYPE_BYTES[settings.weight_dtype]
-    if settings.method != "qlora":
-        return geometry.parameters * width
-    quantised = sum(inputs * outputs for inputs, outputs in geometry.linear_shapes.values())
-    return round(quantised * _NF4_BYTES) + (geometry.parameters - quantised) * width
-
-
-def cast_bytes(geometry: Geometry, settings: Settings) -> int:
-    """Autocast's copies, in the compute dtype, of the fp32 matrices that learn; held through the step."""
-    if not settings.autocast:
-        return 0
-    width = DTYPE_BYTES[settings.compute_dtype]
-    if settings.method != "full":
-        return sum(trainable_elements(geometry, settings)) * width
-    linear = sum(inputs * outputs for inputs, outputs in geometry.linear_shapes.values())
-    return (linear + geometry.vocab_size * geometry.hidden_size) * width
-
-
-def adapters_bytes(geometry: Geometry, settings: Settings) -> int:
-    """LoRA matrices, in fp32."""
-    return 0 if settings.method == "full" else sum(trainable_elements(geometry, settings)) * _FP32
-
-
-def gradients_bytes(geometry: Geometry, settings: Settings) -> int:
-    """One fp32 number per parameter that learns."""
-    return sum(trainable_elements(geometry, settings)) * _FP32
+    found = []
+    for shape, count in lasting(geometry, settings).learning.items():
+        size = 1
+        for each in shape:
+            size *= each
+        found += [size] * count
+    return found
 
 
 def optimizer_bytes(geometry: Geometry, settings: Settings) -> int:
-    """AdamW's two moments. Paged ones count too: they leave the GPU only when it is full."""
-    sizes = trainable_elements(geometry, settings)
-    if "8bit" not in settings.optimizer:
-        return sum(sizes) * _ADAM_BYTES
-    small = sum(size for size in sizes if size < _ADAM_8BIT_LEAST)
-    return small * _ADAM_BYTES + round((sum(sizes) - small) * _ADAM_8BIT_BYTES)
+    """The optimizer's state. Paged ones count too: they leave the GPU only when it is full."""
+    return lasting(geometry, settings).optimizer
 
 
-def activations_bytes(geometry: Geometry, settings: Settings) -> int:
-    """What all layers keep at the end of the forward, and the last norm.
+class _Counted:
+    """What was counted of one geometry, by settings without their lengths."""
 
-    A layer that recomputes keeps only its input.
-    """
-    layer = Layer.of(geometry, settings)
-    every = settings.gradient_checkpointing
-    recomputed = math.ceil(geometry.layers / every) if every else 0
-    kept = (geometry.layers - recomputed) * layer.saved_bytes() + recomputed * layer.residual_bytes * layer.hidden
-    return settings.tokens * (kept + layer.norm_bytes(layer.hidden))
+    def __init__(self, geometry: Geometry):
+        # Weak, or the geometry would live as long as what is known of it.
+        self._geometry = weakref.ref(geometry)
+        self._counting = Counting(geometry)
+        self._steps: dict[tuple[object, ...], Step] = {}
+        self._converts = geometry.dtype, geometry.weight_bytes
+
+    def step(self, settings: Settings, capability: tuple[int, int] | None) -> Step:
+        key = (
+            settings.method,
+            settings.device,
+            settings.compute_dtype,
+            settings.attention,
+            settings.gradient_accumulation if settings.device == "cpu" else settings.gradient_accumulation > 1,
+            settings.rank,
+            settings.dropout > 0,
+            settings.targets,
+            settings.trained_layers,
+            settings.double_quantisation,
+            settings.optimizer,
+            settings.gradient_checkpointing,
+            settings.offload_checkpoints,
+            capability,
+        )
+        found = self._steps.get(key)
+        if found is None:
+            geometry = self._geometry()
+            assert geometry is not None
+            found = self._steps[key] = count_step(geometry, settings, self._counting, capability)
+        return found
+
+    def unconverted_bytes(self, settings: Settings) -> int:
+        """On a CPU, the weight file's mapped pages while weights are converted from it.
+
+        Without a conversion the mapped pages are the weights.
+        """
+        if settings.device != "cpu":
+            return 0
+        stored, size = self._converts
+        same = {"fp32": "F32", "bf16": "BF16", "fp16": "F16"}[settings.weight_dtype] == stored
+        return 0 if same and settings.method != "qlora" else size
 
 
-def loss_bytes(geometry: Geometry, settings: Settings) -> int:
+def _counted(geometry: Geometry) -> _Counted:
+    """Kept on the geometry itself, whose fields never change."""
+    known: _Counted | None = vars(geometry).get("_memory")
+    if known is None:
+        known = vars(geometry)["_memory"] = _Counted(geometry)
+    return known
+
+
+def _mask_bytes(step: Step, settings: Settings) -> int:
+    """The sliding window's mask over a row's longest document, one for all layers (engine.train.document_attention)."""
+    if not step.window or settings.sequence_length - 2 <= step.window:
+        return 0
+    return (settings.sequence_length - 2) ** 2 * DTYPE_BYTES[settings.compute_dtype]
+
+
+def _loss_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
     """The chunked cross-entropy at its widest, with every token a target (engine.objectives.next_token).
 
-    States that predict and their gradient; then either a chunk's softmax (its logits, their fp32 copy below fp32,
-    and the log-softmax) or its backward (logits, slope, the slope in the compute dtype), with, where the head learns,
-    the summed gradient and this chunk's.
+    States that predict and their gradient; and then, for a chunk, either its softmax (logits, their fp32 copy below
+    fp32, the log-softmax) or its backward (logits, slope, the slope in the compute dtype, the states' gradient), with,
+    where the head learns, its gradients: this chunk's and the sum so far. Under autocast the head and the chunk's
+    states are cast.
     """
-    layer = Layer.of(geometry, settings)
+    vocab, hidden = geometry.vocab_size, geometry.hidden_size
     targets = settings.tokens
-    chunks = math.ceil(targets / settings.loss_chunk)
-    chunk_logits = geometry.vocab_size * min(targets, settings.loss_chunk)
-    logits, upcast = layer.compute_bytes, _FP32 if settings.autocast else 0
-    softmax = chunk_logits * (logits + upcast + _FP32)
-    backward = chunk_logits * (logits + _FP32 + (logits if settings.autocast else 0))
-    if settings.method == "full":
-        head = _FP32 * geometry.vocab_size * geometry.hidden_size
-        softmax += min(chunks - 1, 1) * head
-        backward += min(chunks, 2) * head + (head // 2 if settings.autocast else 0)
-    return 2 * targets * layer.residual_bytes * layer.hidden + max(softmax, backward)
+    rows = min(targets, settings.loss_chunk)
+    compute, state, head = DTYPE_BYTES[settings.compute_dtype], step.state_bytes, step.head_gradient
+    both = 2 * targets * hidden * state
+    chunks = targets > settings.loss_chunk
+    # Autocast's cache holds the copies of all chunks' states.
+    cast_rows = targets * hidden * compute if settings.autocast and state != compute else 0
+    cast_head = head // _FP32 * compute if head and settings.autocast else 0
+    logits = rows * vocab * compute
+    upcast = rows * vocab * _FP32 if settings.autocast else 0
+    summed = head if chunks else 0
+    softmax = cast_rows + logits + upcast + rows * vocab * _FP32 + summed
+    backward = cast_rows + logits + rows * vocab * _FP32 + (logits if settings.autocast else 0) + summed
+    if not settings.autocast:
+        backward += head + rows * hidden * compute
+    elif not head:
+        backward += rows * hidden * (compute + (state if state != compute else 0))
+    else:
+        backward += cast_head + max(rows * hidden * compute, head + rows * hidden * state)
+    return both + cast_head + max(softmax, backward)
 
 
-def dequantised_bytes(geometry: Geometry, settings: Settings) -> int:
-    """qlora unpacks one matrix at a time into the compute dtype."""
-    if settings.method != "qlora" or not geometry.linear_shapes:
-        return 0
-    largest = max(inputs * outputs for inputs, outputs in geometry.linear_shapes.values())
-    return largest * DTYPE_BYTES[settings.compute_dtype]
+def _evaluation_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
+    """Held-out loss: a forward of as many tokens as a micro-batch that keeps nothing, then the loss by chunks."""
+    tokens, length, hidden = settings.tokens, settings.sequence_length, geometry.hidden_size
+    forward = max(fixed + tokens * (each + length * square) for fixed, each, square in step.passing)
+    rows = min(tokens, settings.loss_chunk)
+    compute = DTYPE_BYTES[settings.compute_dtype]
+    logits = rows * geometry.vocab_size * max(compute + _FP32 if settings.autocast else 0, 2 * _FP32)
+    return max(forward, tokens * hidden * step.state_bytes + logits)
 
 
-def context_bytes(geometry: Geometry, settings: Settings, parts: Mapping[str, int]) -> int:
-    """What the process takes besides the tensors `parts` of a phase; measured, see the constants."""
-    transient = sum(parts.get(name, 0) for name in ("gradients", "activations", "loss"))
-    if settings.device == "cuda":
-        return _CUDA_CONTEXT_BYTES + round(_CUDA_SLACK_SHARE * transient)
-    slack = round(_CPU_SLACK_SHARE * transient)
-    if settings.gradient_checkpointing and transient:
-        layer = Layer.of(geometry, settings)
-        slack += _CPU_SLACK_LAYERS * settings.tokens * (layer.saved_bytes() + layer.backward_bytes())
-    return _CPU_LIBRARIES_BYTES + slack
+def _answers_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
+    """Greedy answers of a batch of rows over a key-value cache (engine.evaluate.answers).
 
-
-def _phases(geometry: Geometry, settings: Settings) -> dict[str, dict[str, int]]:
-    """Each phase's tensors by component."""
-    layer = Layer.of(geometry, settings)
-    adapters = adapters_bytes(geometry, settings)
-    casts = cast_bytes(geometry, settings)
-    full = settings.method == "full"
-    lasting = {
-        "weights": weights_bytes(geometry, settings) + (casts if full else 0),
-        "adapters": adapters + (0 if full else casts),
-        "optimizer": optimizer_bytes(geometry, settings),
-    }
-    gradients = gradients_bytes(geometry, settings)
-    accumulated = gradients if settings.gradient_accumulation > 1 else 0
-    head_gradient = _FP32 * geometry.vocab_size * geometry.hidden_size if full else 0
-    forward = activations_bytes(geometry, settings)
-    one_layer = settings.tokens * layer.saved_bytes()
-    backward = settings.tokens * layer.backward_bytes() + dequantised_bytes(geometry, settings)
-    recomputing = one_layer if settings.gradient_checkpointing else 0
-    # A tied head's gradient waits for the embedding's; both and their sum exist when autograd adds them.
-    summing = head_gradient * (3 if accumulated else 2) if geometry.tied else 0
-    return {
-        "loading": {"weights": lasting["weights"] + _unconverted_bytes(geometry, settings)},
-        "loss": {
-            **lasting,
-            "gradients": accumulated,
-            "activations": forward,
-            "loss": loss_bytes(geometry, settings),
-        },
-        "first backward": {
-            **lasting,
-            "gradients": max(accumulated, head_gradient),
-            "activations": forward + recomputing + backward,
-        },
-        "last backward": {**lasting, "gradients": gradients, "activations": one_layer + backward},
-        "embedding's backward": {**lasting, "gradients": gradients + summing},
-        "optimizer": {**lasting, "gradients": gradients},
-    }
-
-
-def _unconverted_bytes(geometry: Geometry, settings: Settings) -> int:
-    """On a CPU, the weight file's mapped pages while weights are converted from it.
-
-    Without a conversion the mapped pages are the weights.
+    Highest where the prompts have been read: the cache of all tokens, one layer's forward over the prompts, the mask;
+    or while answering, where a layer's cache is copied as it grows.
     """
-    stored = {"fp32": "F32", "bf16": "BF16", "fp16": "F16"}[settings.weight_dtype]
-    converts = settings.method == "qlora" or geometry.dtype != stored
-    return geometry.weight_bytes if settings.device == "cpu" and converts else 0
+    config = geometry.config
+    new = settings.max_new_tokens
+    width = max(1, settings.sequence_length - new)
+    budget = max(settings.tokens, ANSWER_TOKENS)
+    rows = max(1, min(ANSWER_BATCH, settings.answers, budget // (width + new)))
+    held = DTYPE_BYTES[settings.weight_dtype]
+    per_layer = 2 * config.kv_heads * config.head_dim * held
+    tokens = rows * (width + new)
+    cache = tokens * per_layer * config.layers
+    forward = max(fixed + rows * width * each for fixed, each, _ in step.passing)
+    logits = rows * geometry.vocab_size * (DTYPE_BYTES[settings.compute_dtype] + _FP32)
+    mask = rows * width * width * (1 + DTYPE_BYTES[settings.compute_dtype])
+    return cache + max(forward + mask, tokens * per_layer + logits)
 
 
-def _error_share(geometry: Geometry, settings: Settings) -> float:
-    if not geometry.config.has_formula or settings.attention == "eager":
-        return 0.4
-    if settings.device == "cuda":
-        return _CUDA_ERROR_SHARE
-    return _CPU_RECOMPUTING_ERROR_SHARE if settings.gradient_checkpointing else _CPU_ERROR_SHARE
-
-
-def _reasons(geometry: Geometry, settings: Settings, phase: str) -> tuple[str, ...]:
+def _reasons(geometry: Geometry, settings: Settings, phase: str, known: bool) -> tuple[str, ...]:
     """What a reader of the numbers should know, in sentences."""
     reasons = [f"The peak is in the phase: {phase}."]
     if settings.device == "cpu":
@@ -264,13 +291,17 @@ def _reasons(geometry: Geometry, settings: Settings, phase: str) -> tuple[str, .
     else:
         reasons.append("Counted is the GPU's memory, with the CUDA context and the allocator's slack.")
     if settings.method == "full":
-        reasons.append("Full tuning keeps weights, gradients and both moments in fp32: 16 bytes a parameter.")
+        reasons.append("Full tuning keeps weights and gradients in fp32, and AdamW two moments: 16 bytes a parameter.")
+    if settings.method == "partial":
+        reasons.append("Layers before the first that learns keep no activations.")
     if settings.autocast and settings.method == "full":
-        reasons.append(f"Autocast keeps a {settings.compute_dtype} copy of every matrix through the step.")
+        reasons.append(f"Autocast keeps a {settings.compute_dtype} copy of every matrix until its layer's backward.")
     if settings.optimizer.startswith("paged"):
         reasons.append("A paged optimizer's states are counted; they can move to RAM when the GPU is full.")
     if settings.gradient_checkpointing:
         reasons.append("Layers that recompute keep only their input.")
-    if not geometry.config.has_formula:
+        if settings.offload_checkpoints and settings.device == "cuda":
+            reasons.append("Those inputs wait in RAM.")
+    if not known:
         reasons.append(f"The formulas were not made for models of type {printable(geometry.model_type)}.")
     return tuple(reasons)

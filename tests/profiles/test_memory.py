@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator
+import gc
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from model_folder import LLAMA, make_model
 
 from engine.offline import set_offline
@@ -16,56 +18,54 @@ from engine.offline import set_offline
 set_offline()
 
 import torch  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from torch.utils._pytree import tree_map_only  # noqa: E402
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config  # noqa: E402
+from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 
+from engine.fit.live_bytes import LiveBytes  # noqa: E402
+from engine.fit.training_step import TORCH_DTYPES, TrainingStep, method_section  # noqa: E402
 from engine.methods.loading import load_base  # noqa: E402
-from engine.methods.trainable import checkpoint_layers, make_trainable, trainable_parameters  # noqa: E402
-from engine.objectives.next_token import chunked_loss  # noqa: E402
-from engine.spec import MethodSection, OptimizerSection  # noqa: E402
-from engine.train.document_attention import DOCUMENT_ATTENTION, register  # noqa: E402
-from engine.train.optimizer import gradient_norm, make_optimizer  # noqa: E402
+from engine.methods.trainable import make_trainable  # noqa: E402
+from engine.train.document_attention import forget_masks  # noqa: E402
+from engine.train.optimizer import make_optimizer  # noqa: E402
 from profiles.geometry import read_geometry  # noqa: E402
-from profiles.memory import COMPONENTS, estimate  # noqa: E402
+from profiles.memory import COMPONENTS, TRAINING_PHASES, estimate, trainable_elements, trainable_parameters  # noqa: E402
 from profiles.settings import Settings  # noqa: E402
 
+BASE = Settings(
+    method="lora", device="cpu", compute_dtype="fp32", attention="sdpa", sequence_length=512, loss_chunk=128
+)
 SHAPE: dict[str, Any] = {
-    "vocab_size": 3000,
+    "vocab_size": 2000,
     "hidden_size": 128,
     "intermediate_size": 352,
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
+    "head_dim": 32,
     "max_position_embeddings": 2048,
+    "tie_word_embeddings": False,
 }
-BASE = Settings(method="lora", device="cpu", compute_dtype="fp32", attention="sdpa", sequence_length=512)
-
-
-class AllocatedBytes(TorchDispatchMode):
-    """Counts the bytes of all living storages; `peak` is the most there were."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.living: dict[int, int] = {}
-        self.now = self.peak = 0
-
-    def count(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key not in self.living:
-            self.living[key] = storage.nbytes()
-            self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._free, key)
-
-    def _free(self, key: int) -> None:
-        self.now -= self.living.pop(key)
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = function(*args, **(kwargs or {}))
-        tree_map_only(torch.Tensor, self.count, result)
-        return result
+MODELS: dict[str, dict[str, Any]] = {
+    "llama": {**SHAPE, "model_type": "llama"},
+    "qwen3": {**SHAPE, "model_type": "qwen3", "tie_word_embeddings": True, "head_dim": 64},
+    "gemma3": {
+        **SHAPE,
+        "model_type": "gemma3_text",
+        "tie_word_embeddings": True,
+        "sliding_window": 100,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"],
+    },
+    "mixtral": {**SHAPE, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2},
+    "gpt2": {
+        "model_type": "gpt2",
+        "vocab_size": 2000,
+        "n_embd": 128,
+        "n_layer": 4,
+        "n_head": 4,
+        "n_positions": 2048,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    },
+}
 
 
 @pytest.fixture(autouse=True)
@@ -76,86 +76,89 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A random model of each kind."""
+    found = {}
+    for name, config in MODELS.items():
+        torch.manual_seed(0)
+        found[name] = tmp_path_factory.mktemp(name)
+        AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).save_pretrained(found[name])
+    return found
+
+
 def allocated_by_training(folder: Path, settings: Settings) -> int:
-    """Most bytes of tensors in three optimizer steps as the engine takes them, four documents in a row."""
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    model = load_base(folder, dtype=dtypes[settings.weight_dtype], device="cpu", quantise=settings.method == "qlora")
-    method = MethodSection(kind=settings.method, rank=settings.rank, targets=settings.targets, dropout=settings.dropout)
-    model = make_trainable(model, method)
-    checkpoint_layers(model, settings.gradient_checkpointing)
-    base = model.get_base_model() if settings.method != "full" else model
-    register()
-    base.config._attn_implementation = DOCUMENT_ATTENTION
-    parameters = trainable_parameters(model)
-    optimizer = make_optimizer(parameters, OptimizerSection(kind=settings.optimizer))
-    head = base.get_output_embeddings()
-    learning_head = [parameter for parameter in head.parameters() if parameter.requires_grad]
-    lengths = (settings.tokens // 4,) * 4
-    ids = torch.arange(settings.tokens)[None] % base.config.vocab_size
-    positions = torch.cat([torch.arange(length) for length in lengths])[None]
-    model.train()
-    allocated = AllocatedBytes()
-    with allocated:
-        for tensor in (*model.parameters(), *model.buffers()):
-            allocated.count(tensor.data)
-        for _ in range(3):
+    """Most bytes of tensors in two optimizer steps as the engine takes them."""
+    forget_masks()
+    dtype = TORCH_DTYPES[settings.weight_dtype]
+    model = load_base(folder, dtype=dtype, device="cpu", quantise=settings.method == "qlora")
+    model = make_trainable(model, method_section(settings))
+    step = TrainingStep.of(model, settings, make_optimizer, settings.attention)
+    live = LiveBytes()
+    with live:
+        for tensor in (*model.parameters(), *model.buffers(), *vars(step.batch).values()):
+            if isinstance(tensor, torch.Tensor):
+                live.count(tensor.data)
+        for _ in range(2):
             for _ in range(settings.gradient_accumulation):
-                with torch.autocast("cpu", torch.bfloat16, enabled=settings.autocast):
-                    states = base.model(
-                        input_ids=ids, position_ids=positions, use_cache=False, document_lengths=lengths
-                    ).last_hidden_state.flatten(0, -2)
-                    loss = chunked_loss(
-                        states.index_select(0, torch.arange(settings.tokens - 1)),
-                        ids[0, 1:],
-                        head,
-                        learning_head,
-                        chunk=settings.loss_chunk,
-                        scale=1 / settings.tokens,
-                    )
-                    del states
-                loss.backward()
-            gradient_norm(parameters.values(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-    return allocated.peak
+                step.micro_batch(lambda part: None)
+            step.update(lambda part: None)
+    del model, step
+    gc.collect()
+    return live.peak
 
 
-CASES: dict[str, tuple[type, bool, Settings]] = {
-    "lora": (LlamaConfig, False, BASE),
-    "lora, recomputing": (LlamaConfig, False, replace(BASE, gradient_checkpointing=1, sequence_length=1024)),
-    "lora, every 2nd layer": (LlamaConfig, False, replace(BASE, gradient_checkpointing=2, sequence_length=1024)),
-    "lora on two layers, small chunks": (
-        LlamaConfig,
-        True,
-        replace(BASE, targets=("q_proj", "v_proj"), loss_chunk=64, rank=8),
+def of_training(phases: Mapping[str, int]) -> int:
+    """The highest of the phases that belong to an optimizer step."""
+    return max(phases.get(phase, 0) for phase in TRAINING_PHASES)
+
+
+CASES: dict[str, tuple[str, Settings]] = {
+    "lora": ("llama", BASE),
+    "lora, recomputing": ("llama", replace(BASE, gradient_checkpointing=1, sequence_length=1024)),
+    "lora on two layers, every 2nd recomputing": (
+        "llama",
+        replace(BASE, targets=("q_proj", "v_proj"), rank=8, gradient_checkpointing=2, micro_batch=2),
     ),
-    "lora with dropout": (LlamaConfig, False, replace(BASE, dropout=0.1, loss_chunk=128)),
-    "lora in bf16": (Qwen3Config, True, replace(BASE, compute_dtype="bf16", loss_chunk=128)),
-    "qlora": (LlamaConfig, False, replace(BASE, method="qlora")),
-    "head norms": (Qwen3Config, True, replace(BASE, micro_batch=2, loss_chunk=256)),
-    "full": (LlamaConfig, False, replace(BASE, method="full")),
-    "full, tied, accumulating": (LlamaConfig, True, replace(BASE, method="full", gradient_accumulation=2)),
-    "full, few tokens": (LlamaConfig, True, replace(BASE, method="full", sequence_length=32)),
-    "full, 8-bit, recomputing": (
-        LlamaConfig,
-        False,
-        replace(BASE, method="full", optimizer="adamw_8bit", gradient_checkpointing=1),
+    "lora in bf16 with dropout": ("qwen3", replace(BASE, compute_dtype="bf16", dropout=0.1)),
+    "qlora, recomputing": ("qwen3", replace(BASE, method="qlora", gradient_checkpointing=1, sequence_length=1024)),
+    "full, accumulating": ("qwen3", replace(BASE, method="full", gradient_accumulation=2)),
+    "full in bf16, recomputing": (
+        "llama",
+        replace(BASE, method="full", compute_dtype="bf16", gradient_checkpointing=1),
     ),
-    "full in bf16": (LlamaConfig, False, replace(BASE, method="full", compute_dtype="bf16")),
+    "full, adafactor, few tokens": (
+        "llama",
+        replace(BASE, method="full", optimizer="adafactor", sequence_length=32),
+    ),
+    "four norms and windows": ("gemma3", replace(BASE, method="full", sequence_length=256)),
+    "four norms in bf16, recomputing": (
+        "gemma3",
+        replace(BASE, compute_dtype="bf16", gradient_checkpointing=1, sequence_length=1024),
+    ),
+    "partial in bf16": ("llama", replace(BASE, method="partial", trained_layers=2, compute_dtype="bf16")),
+    "experts": ("mixtral", replace(BASE, gradient_checkpointing=1)),
+    "experts that learn": ("mixtral", replace(BASE, method="full", sequence_length=128)),
+    "layer norms and dropout": ("gpt2", replace(BASE, method="full")),
+    "lora beside Conv1D": ("gpt2", BASE),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_estimate_is_what_torch_allocates(tmp_path: Path, case: str) -> None:
-    kind, tied, settings = CASES[case]
-    torch.manual_seed(0)
-    heads = {"head_dim": 64} if kind is Qwen3Config else {}
-    AutoModelForCausalLM.from_config(kind(**SHAPE, **heads, tie_word_embeddings=tied)).save_pretrained(tmp_path)
+def test_the_estimate_is_what_torch_allocates(folders: dict[str, Path], case: str) -> None:
+    model, settings = CASES[case]
+    measured = allocated_by_training(folders[model], settings)
+    predicted = of_training(estimate(read_geometry(folders[model]), settings).phases)
+    # Held to less than the 3 % that is promised, so that a part that is left out shows on models this small.
+    assert predicted == pytest.approx(measured, rel=0.01), f"{predicted / measured - 1:+.2%}"
 
-    measured = allocated_by_training(tmp_path, settings)
-    predicted = estimate(read_geometry(tmp_path), settings).allocated_bytes
 
-    assert predicted == pytest.approx(measured, rel=0.06), f"{predicted / measured - 1:+.1%}"
+KNOWN: list[Path] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known(tmp_path_factory: pytest.TempPathFactory) -> None:
+    KNOWN.append(make_model(tmp_path_factory.mktemp("known") / "m"))
 
 
 def test_components_add_up_and_follow_the_settings(tmp_path: Path) -> None:
@@ -168,9 +171,10 @@ def test_components_add_up_and_follow_the_settings(tmp_path: Path) -> None:
         return found.components[name]
 
     parameters = geometry.parameters
-    assert part("weights", method="full") == 4 * parameters
-    assert part("optimizer", method="full") == 8 * parameters
-    assert part("weights", compute_dtype="bf16", device="cuda") == 2 * parameters
+    # And some bytes of rotary tables and step counters.
+    assert part("weights", method="full") == pytest.approx(4 * parameters, abs=200)
+    assert part("optimizer", method="full") == pytest.approx(8 * parameters, abs=200)
+    assert part("weights", compute_dtype="bf16", device="cuda") == pytest.approx(2 * parameters, abs=200)
     assert part("weights", method="qlora") < part("weights")
     assert part("adapters", rank=32) == 2 * part("adapters", rank=16)
     assert part("adapters", method="full") == 0
@@ -178,6 +182,54 @@ def test_components_add_up_and_follow_the_settings(tmp_path: Path) -> None:
     assert part("activations", attention="eager") > part("activations")
     assert part("loss", loss_chunk=64) < part("loss", loss_chunk=512)
     assert part("optimizer", method="full", optimizer="adamw_8bit") < part("optimizer", method="full") / 3
+    assert part("optimizer", method="full", optimizer="adafactor") < part("optimizer", method="full") / 20
+
+
+GPU = replace(BASE, device="cuda", compute_dtype="bf16", attention="varlen", gradient_checkpointing=1)
+settings_of_all_kinds = st.builds(
+    Settings,
+    method=st.sampled_from(["lora", "qlora", "partial", "full"]),
+    device=st.sampled_from(["cpu", "cuda"]),
+    compute_dtype=st.sampled_from(["fp32", "bf16"]),
+    attention=st.sampled_from(["varlen", "sdpa", "eager"]),
+    sequence_length=st.integers(1, 4096),
+    micro_batch=st.integers(1, 8),
+    gradient_accumulation=st.integers(1, 3),
+    rank=st.integers(1, 64),
+    trained_layers=st.integers(1, 3),
+    optimizer=st.sampled_from(["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor"]),
+    gradient_checkpointing=st.integers(0, 3),
+    offload_checkpoints=st.booleans(),
+    loss_chunk=st.integers(16, 4096),
+    answers=st.integers(0, 40),
+)
+
+
+@given(settings=settings_of_all_kinds)
+def test_more_of_anything_never_takes_less(settings: Settings) -> None:
+    geometry = read_geometry(KNOWN[0])
+    found = estimate(geometry, settings)
+    assert found.peak_bytes == sum(found.components.values()) and min(found.components.values()) >= 0
+    assert found.allocated_bytes == max(found.phases.values()) == found.phases[found.phase]
+    assert trainable_parameters(geometry, settings) == sum(trainable_elements(geometry, settings))
+    for change in (
+        {"sequence_length": settings.sequence_length + 64},
+        {"micro_batch": settings.micro_batch + 1},
+        # With one chunk only, full tuning's head needs no second gradient to sum.
+        {} if settings.method == "full" else {"loss_chunk": settings.loss_chunk * 2},
+        {"rank": settings.rank + 1},
+    ):
+        assert of_training(estimate(geometry, replace(settings, **change)).phases) >= of_training(found.phases)
+
+
+def test_what_waits_in_ram_is_not_counted_on_the_gpu(tmp_path: Path) -> None:
+    geometry = read_geometry(make_model(tmp_path / "m", {"num_hidden_layers": 8}))
+    here = estimate(geometry, replace(GPU, sequence_length=4096))
+    there = estimate(geometry, replace(GPU, sequence_length=4096, offload_checkpoints=True))
+    assert there.allocated_bytes < here.allocated_bytes
+    assert there.host_bytes - here.host_bytes == 8 * 4096 * geometry.hidden_size * 2
+    assert estimate(geometry, BASE).host_bytes == 0
+    assert estimate(geometry, GPU, (9, 0)).components["context"] > estimate(geometry, GPU, (7, 5)).components["context"]
 
 
 def test_a_model_the_formulas_were_not_made_for_says_so(tmp_path: Path) -> None:

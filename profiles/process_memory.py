@@ -1,0 +1,64 @@
+"""What a training process takes besides its tensors, and in RAM beside a GPU. Bytes.
+
+None of it can be derived: each constant says whether it was measured or is an assumption that measured runs correct.
+"""
+
+from __future__ import annotations
+
+from profiles.geometry import Geometry
+from profiles.settings import Settings
+from profiles.step_memory import Step
+
+_FP32 = 4
+_MIB = 1 << 20
+
+# Measured on fresh worker processes (torch 2.13, transformers 5.23, peft 0.21, Linux, glibc).
+_CPU_LIBRARIES_BYTES = 480 * _MIB
+# glibc's heap keeps what was freed between larger pieces: a share of what comes and goes in a step. Measured without
+# recomputing; with it, where pieces of many sizes come and go more often, assumed.
+_CPU_SLACK_SHARE = 0.15
+_CPU_RECOMPUTING_SLACK_SHARE = 0.25
+_CPU_ERROR_SHARE = 0.15
+_CPU_RECOMPUTING_ERROR_SHARE = 0.25
+# Driver context, torch's kernels as they are loaded, and cuBLAS's workspace (which is larger from Hopper on). Public
+# T4 runs took 450 MiB. The others are assumed: later cards have more multiprocessors, each with a share of the context.
+_CUDA_CONTEXT_BYTES = {7: 450 * _MIB, 8: 500 * _MIB, 9: 620 * _MIB}
+_CUDA_LATEST_CONTEXT_BYTES = 680 * _MIB
+# Published T4 runs with fused attention: torch reserved 10.4 % more than was allocated (median; 25 % at most). What
+# comes and goes is what fragments; expandable segments, which our workers ask for, leave less of it.
+_CUDA_SLACK_SHARE = 0.1
+_CUDA_ERROR_SHARE = 0.2
+_UNKNOWN_ERROR_SHARE = 0.4
+# Interpreter, libraries and torch's own buffers in the process of a GPU run: assumed.
+_HOST_LIBRARIES_BYTES = 2560 * _MIB
+
+
+def context_bytes(settings: Settings, capability: tuple[int, int] | None, coming_and_going: int) -> int:
+    """What the process takes besides tensors, when `coming_and_going` bytes of these do not last."""
+    if settings.device == "cuda":
+        context = _CUDA_CONTEXT_BYTES[8]
+        if capability is not None:
+            context = _CUDA_CONTEXT_BYTES.get(capability[0], _CUDA_LATEST_CONTEXT_BYTES)
+        return context + round(_CUDA_SLACK_SHARE * coming_and_going)
+    share = _CPU_RECOMPUTING_SLACK_SHARE if settings.gradient_checkpointing else _CPU_SLACK_SHARE
+    return _CPU_LIBRARIES_BYTES + round(share * coming_and_going)
+
+
+def host_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
+    """RAM of a GPU run's process: its libraries, inputs of layers that wait there, paged optimizer states that may be
+    moved there, and the largest tensor on its way to or from a file."""
+    if settings.device != "cuda":
+        return 0
+    waiting = step.host_per_token * settings.tokens
+    paged = step.lasting.optimizer if settings.optimizer.startswith("paged") else 0
+    largest = max(geometry.vocab_size * geometry.hidden_size, step.lasting.largest) * _FP32
+    return _HOST_LIBRARIES_BYTES + waiting + paged + largest
+
+
+def error_share(settings: Settings, *, known: bool) -> float:
+    """Share by which a measured peak may differ; `known`: whether the model's family is one that was checked."""
+    if not known or settings.attention == "eager":
+        return _UNKNOWN_ERROR_SHARE
+    if settings.device == "cuda":
+        return _CUDA_ERROR_SHARE
+    return _CPU_RECOMPUTING_ERROR_SHARE if settings.gradient_checkpointing else _CPU_ERROR_SHARE
