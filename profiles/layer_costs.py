@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from profiles.decoder_layers import DecoderLayer, LayerRun
-from profiles.tape import TERMS, Size, Tape, Value
+from profiles.tape import Size, Tape, Value
 from profiles.tape_ops import Ops, Precision
 
 
@@ -21,10 +21,6 @@ class LayerCost:
 
     kept: Size
     """After the forward: what its backward needs, the input where it is among that; not the output."""
-    kept_with_casts: Size
-    """The same while autocast still holds its copies of fp32 weights."""
-    casts: Size
-    """Those copies."""
     forward: tuple[Size, ...]
     """While it runs forward and keeps that; input and output included."""
     passing: tuple[Size, ...]
@@ -68,22 +64,16 @@ class _Cost:
     offloaded: bool
     ops: type[Ops]
 
-    def start(self, *, recording: bool = True) -> tuple[Tape, Ops, LayerRun, Value]:
+    def start(self, *, recording: bool = True) -> tuple[Tape, LayerRun, Value]:
         tape = Tape(accumulating=self.accumulating, recording=recording)
-        ops = self.ops(tape, self.precision)
         x = tape.source(self.layer.hidden, self.precision.held, learning=recording and self.input_learns)
-        return tape, ops, LayerRun(ops, self.layer), x
+        return tape, LayerRun(self.ops(tape, self.precision), self.layer), x
 
     def cost(self) -> LayerCost:
-        tape, ops, run, x = self.start()
+        tape, run, x = self.start()
         output = self.forward(run, x)
         del x
         forward = tape.highest()
-        kept_with_casts = _without(tape, output)
-        casts = [0] * TERMS
-        for cast in ops.casts:
-            casts[cast.storage.term] += cast.storage.bytes
-        ops.casts.clear()
         kept = _without(tape, output)
         backward: tuple[Size, ...] = ()
         recomputed: tuple[Size, ...] = ()
@@ -94,10 +84,10 @@ class _Cost:
             tape.backward(last, tape.new(self.layer.hidden, item))
             backward = tape.highest(begin)
             recomputed = self.recomputed()
-        return LayerCost(kept, kept_with_casts, tuple(casts), forward, self.passing(), backward, recomputed)
+        return LayerCost(kept, forward, self.passing(), backward, recomputed)
 
     def passing(self) -> tuple[Size, ...]:
-        tape, _, run, x = self.start(recording=False)
+        tape, run, x = self.start(recording=False)
         self.forward(run, x)
         return tape.highest()
 
@@ -105,11 +95,10 @@ class _Cost:
         """torch.utils.checkpoint, not reentrant: with the gradient at hand the forward runs again up to the last
         tensor that it saves, and the backward goes on from there. The checkpoint holds its input until the end; one
         that came back from RAM only while it is needed."""
-        tape, ops, run, x = self.start()
+        tape, run, x = self.start()
         gradient = tape.new(self.layer.hidden, x.item)
         output = self.forward(run, x)
         again = tape.highest(0, tape.last_kept)
-        ops.casts.clear()
         assert output.node is not None
         last = output.node
         del output

@@ -119,6 +119,8 @@ def estimate(geometry: Geometry, settings: Settings, capability: tuple[int, int]
     gradients = chosen.gradients if chosen else 0
     in_loss = loss if chosen and chosen.loss else 0
     lasts = phase != "loading"
+    coming_and_going = phases[phase] - constant if lasts else 0
+    context = context_bytes(settings, capability, coming_and_going)
     components = {
         "weights": last.weights if lasts else phases[phase],
         "adapters": last.adapters if lasts else 0,
@@ -126,13 +128,13 @@ def estimate(geometry: Geometry, settings: Settings, capability: tuple[int, int]
         "optimizer": last.optimizer if lasts else 0,
         "activations": phases[phase] - constant - gradients - in_loss if lasts else 0,
         "loss": in_loss,
-        "context": context_bytes(settings, capability, phases[phase] - constant if lasts else 0),
+        "context": context,
     }
     known = geometry.model_type in KNOWN_TYPES
     return MemoryEstimate(
         components,
         phase,
-        error_share(settings, known=known),
+        error_share(settings, known=known, tensors=phases[phase], context=context, coming_and_going=coming_and_going),
         _reasons(geometry, settings, phase, known),
         phases,
         host_bytes(geometry, settings, step),
@@ -235,21 +237,23 @@ def _loss_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
     compute, state, head = DTYPE_BYTES[settings.compute_dtype], step.state_bytes, step.head_gradient
     both = 2 * targets * hidden * state
     chunks = targets > settings.loss_chunk
-    # Autocast's cache holds the copies of all chunks' states.
-    cast_rows = targets * hidden * compute if settings.autocast and state != compute else 0
+    # Kept for the head's gradient.
+    cast_rows = rows * hidden * compute if head and settings.autocast and state != compute else 0
     cast_head = head // _FP32 * compute if head and settings.autocast else 0
     logits = rows * vocab * compute
     upcast = rows * vocab * _FP32 if settings.autocast else 0
     summed = head if chunks else 0
-    softmax = cast_rows + logits + upcast + rows * vocab * _FP32 + summed
-    backward = cast_rows + logits + rows * vocab * _FP32 + (logits if settings.autocast else 0) + summed
+    softmax = cast_head + cast_rows + logits + upcast + rows * vocab * _FP32 + summed
+    backward = logits + rows * vocab * _FP32 + (logits if settings.autocast else 0) + summed
     if not settings.autocast:
         backward += head + rows * hidden * compute
     elif not head:
         backward += rows * hidden * (compute + (state if state != compute else 0))
     else:
-        backward += cast_head + max(rows * hidden * compute, head + rows * hidden * state)
-    return both + cast_head + max(softmax, backward)
+        # The product's gradients beside the copies it was made of, or, once these are gone, the head's in fp32.
+        product = 2 * cast_head + cast_rows + rows * hidden * compute
+        backward += max(product, cast_head + head + rows * hidden * state)
+    return both + max(softmax, backward)
 
 
 def _evaluation_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
@@ -295,7 +299,8 @@ def _reasons(geometry: Geometry, settings: Settings, phase: str, known: bool) ->
     if settings.method == "partial":
         reasons.append("Layers before the first that learns keep no activations.")
     if settings.autocast and settings.method == "full":
-        reasons.append(f"Autocast keeps a {settings.compute_dtype} copy of every matrix until its layer's backward.")
+        until = "its layer has used it" if settings.gradient_checkpointing == 1 else "its layer's backward"
+        reasons.append(f"Autocast keeps a {settings.compute_dtype} copy of every matrix until {until}.")
     if settings.optimizer.startswith("paged"):
         reasons.append("A paged optimizer's states are counted; they can move to RAM when the GPU is full.")
     if settings.gradient_checkpointing:

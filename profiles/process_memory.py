@@ -27,7 +27,11 @@ _CUDA_LATEST_CONTEXT_BYTES = 680 * _MIB
 # Published T4 runs with fused attention: torch reserved 10.4 % more than was allocated (median; 25 % at most). What
 # comes and goes is what fragments; expandable segments, which our workers ask for, leave less of it.
 _CUDA_SLACK_SHARE = 0.1
-_CUDA_ERROR_SHARE = 0.2
+# On a GPU the tensors are counted (within 1 % of real steps on a CPU, and of replayed ones at any size), so the error
+# is that of the context and of the slack, which may as well be twice what is assumed: together that is the 25 % of the
+# worst published run. No GPU has measured this yet; rows that do narrow or widen it (profiles.learnt).
+_CUDA_TENSOR_ERROR_SHARE = 0.02
+_CUDA_CONTEXT_ERROR_BYTES = 200 * _MIB
 _UNKNOWN_ERROR_SHARE = 0.4
 # Interpreter, libraries and torch's own buffers in the process of a GPU run: assumed.
 _HOST_LIBRARIES_BYTES = 2560 * _MIB
@@ -55,10 +59,15 @@ def host_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
     return _HOST_LIBRARIES_BYTES + waiting + paged + largest
 
 
-def error_share(settings: Settings, *, known: bool) -> float:
-    """Share by which a measured peak may differ; `known`: whether the model's family is one that was checked."""
+def error_share(settings: Settings, *, known: bool, tensors: int, context: int, coming_and_going: int) -> float:
+    """Share by which a measured peak may differ; `known`: whether the model's family is one that was checked.
+
+    The peak is `tensors` and `context` (bytes); `coming_and_going` of the former do not last.
+    """
     if not known or settings.attention == "eager":
         return _UNKNOWN_ERROR_SHARE
     if settings.device == "cuda":
-        return _CUDA_ERROR_SHARE
+        slack = _CUDA_SLACK_SHARE * coming_and_going
+        error = _CUDA_TENSOR_ERROR_SHARE * tensors + slack + _CUDA_CONTEXT_ERROR_BYTES
+        return min(_UNKNOWN_ERROR_SHARE, error / (tensors + context))
     return _CPU_RECOMPUTING_ERROR_SHARE if settings.gradient_checkpointing else _CPU_ERROR_SHARE

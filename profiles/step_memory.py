@@ -150,7 +150,7 @@ class _Step:
     def _moments(self) -> Iterable[Moment]:
         geometry, settings = self.geometry, self.settings
         hidden, states = geometry.hidden_size, self.geometry.hidden_size * self._state_bytes()
-        before, casts, telling = self._kept_before()
+        before, telling = self._kept_before()
         gradients = self._gradients_after()
         base = self._base()
         head = self._head_gradient()
@@ -161,11 +161,10 @@ class _Step:
             cost = self.costs[layer]
             points = cost.passing if self._passes(layer) else cost.forward
             yield from self._points("forward", self._accumulated(), (before[layer], base), points)
-        at_end = (before[-1], base, _flat(norm.kept_with_casts, settings.rank), (casts, 0, 0))
-        yield from self._points("forward", self._accumulated(), (before[-1], base, (casts, 0, 0)), norm.forward)
-        yield self._moment("loss", self._accumulated(), _total(at_end), "loss")
-        # The gradient of the chosen states, and that of all states which it is added into.
         norm_kept = _flat(norm.kept, settings.rank)
+        yield from self._points("forward", self._accumulated(), (before[-1], base), norm.forward)
+        yield self._moment("loss", self._accumulated(), _total((before[-1], base, norm_kept)), "loss")
+        # The gradient of the chosen states, and that of all states which it is added into.
         yield self._moment(
             "first backward", gradients[-1] + waiting, _total((before[-1], base, norm_kept, (0, 2 * states, 0)))
         )
@@ -215,27 +214,27 @@ class _Step:
     def _moment(self, phase: str, gradients: int, alive: tuple[int, int, int], loss: str = "") -> Moment:
         return Moment(phase, gradients, *alive, loss)
 
-    def _kept_before(self) -> tuple[list[tuple[int, int, int]], int, list[int]]:
-        """What is kept before each layer and, at the end, by all; all casts; and the layers that can hold the peak.
+    def _kept_before(self) -> tuple[list[tuple[int, int, int]], list[int]]:
+        """What is kept before each layer and, at the end, by all; and the layers that can hold the peak.
 
         Of layers that cost the same these are the first and the last, since what is kept before a layer and the
         gradients made after it change evenly from one to the next.
         """
-        fixed = per_token = per_token_length = casts = 0
+        fixed = per_token = per_token_length = 0
         before = [(0, 0, 0)]
-        parts: dict[tuple[int, bool], tuple[int, int, int, int]] = {}
+        parts: dict[tuple[int, bool], tuple[int, int, int]] = {}
         first: dict[tuple[int, bool], int] = {}
         last: dict[tuple[int, bool], int] = {}
         for layer, key in enumerate(zip(map(id, self.costs), self.recomputes, strict=True)):
             if key not in parts:
-                parts[key] = (*self._kept(layer), self._casts(layer))
+                parts[key] = self._kept(layer)
                 first[key] = layer
             last[key] = layer
             part = parts[key]
             fixed, per_token = fixed + part[0], per_token + part[1]
-            per_token_length, casts = per_token_length + part[2], casts + part[3]
+            per_token_length += part[2]
             before.append((fixed, per_token, per_token_length))
-        return before, casts, sorted({*first.values(), *last.values()})
+        return before, sorted({*first.values(), *last.values()})
 
     def _passes(self, layer: int) -> bool:
         return layer < self.first_learning or self.recomputes[layer]
@@ -247,15 +246,6 @@ class _Step:
         if self.recomputes[layer]:
             return (0, 0 if self.offloaded else self.geometry.hidden_size * self.precision.held, 0)
         return _flat(self.costs[layer].kept, self.settings.rank)
-
-    def _casts(self, layer: int) -> int:
-        """Autocast's copies of the layer's fp32 weights that nothing but its cache holds, until the loss is there."""
-        if layer < self.first_learning:
-            return 0
-        cost, rank = self.costs[layer], self.settings.rank
-        if self.recomputes[layer]:
-            return cost.casts[FIXED] + cost.casts[RANK] * rank
-        return _flat(cost.kept_with_casts, rank)[0] - _flat(cost.kept, rank)[0]
 
     def _base(self) -> tuple[int, int, int]:
         """Alive through the whole step: the batch, rotary tables, and what the embedding keeps."""

@@ -41,11 +41,10 @@ class Precision:
 
 
 class Ops:
-    """Ops under one precision, recorded on one tape. `casts` is autocast's cache of weights."""
+    """Ops under one precision, recorded on one tape."""
 
     def __init__(self, tape: Tape, precision: Precision):
         self.tape, self.precision = tape, precision
-        self.casts: list[Value] = []
 
     # Products
 
@@ -61,7 +60,6 @@ class Ops:
             added = self.scaled(added)
             return self.plus(base, added)
         narrow = tape.op(tape.new(1, narrow.item, TOKEN_RANK), [narrow])
-        # Cast by hand, so that autocast's cache does not have it.
         wide = self._cast_parameter(Parameter(layer.outputs, _FP32, True, RANK))
         into = (
             tape.new(base.width, base.item)
@@ -87,7 +85,7 @@ class Ops:
     def _product(self, x: Value, weight: Parameter, outputs: int, term: int | None = None) -> Value:
         """mm or addmm: keeps the input for the weight's gradient, and the weight's cast for the input's."""
         tape = self.tape
-        held = self._cast_weight(weight)
+        held = self._cast_parameter(weight)
         x = self.cast(x, self.precision.compute) if self.precision.autocast else x
         output = tape.new(outputs, x.item, x.term if term is None else term)
         keeps = [x] if weight.learns else []
@@ -96,18 +94,11 @@ class Ops:
         return tape.op(output, [x, held], keeps, saves=True)
 
     def _cast_parameter(self, weight: Parameter) -> Parameter | Value:
-        """Under autocast, the copy of an fp32 weight."""
+        """Under autocast, the copy of an fp32 weight, which lives as long as autograd keeps it: nothing caches it."""
         compute = self.precision.compute
         if not self.precision.autocast or weight.item == compute:
             return weight
         return self.tape.op(self.tape.new(weight.elements, compute, weight.term), [weight])
-
-    def _cast_weight(self, weight: Parameter) -> Parameter | Value:
-        """As autocast casts it: the copy stays in autocast's cache while the forward lasts."""
-        cast = self._cast_parameter(weight)
-        if isinstance(cast, Value):
-            self.casts.append(cast)
-        return cast
 
     def _matmul_4bit(self, x: Value, outputs: int, elements: int) -> Value:
         """bitsandbytes' product: both ways the matrix is unpacked for as long as it is multiplied."""

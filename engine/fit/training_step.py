@@ -13,6 +13,7 @@ from engine.methods.recomputing import checkpoint_layers
 from engine.methods.trainable import trainable_parameters
 from engine.spec import MethodSection, OptimizerSection
 from engine.train.batches import MicroBatch
+from engine.train.device import AUTOCAST
 from engine.train.document_attention import document_starts
 from engine.train.forward import Forward
 from engine.train.step import forward_backward, update
@@ -79,7 +80,11 @@ class TrainingStep:
 
         compute = TORCH_DTYPES[self.settings.compute_dtype]
         autocast = partial(
-            torch.autocast, self.batch.input_ids.device.type, dtype=compute, enabled=self.settings.autocast
+            torch.autocast,
+            self.batch.input_ids.device.type,
+            dtype=compute,
+            enabled=self.settings.autocast,
+            cache_enabled=AUTOCAST.cache_enabled,
         )
         scale = 1 / (self.batch.targets * self.settings.gradient_accumulation)
         forward_backward(self.forward, self.batch, scale=scale, autocast=autocast, backward=backward)

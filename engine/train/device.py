@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from accelerate.utils import AutocastKwargs
 
 from profiles.problem import Problem
+
+# Autocast's own cache would hold a half-precision copy of every fp32 weight that learns until the forward ends (16 GB
+# for full tuning of 8 B parameters), though a layer that recomputes needs its copies only while it runs.
+AUTOCAST = AutocastKwargs(cache_enabled=False)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

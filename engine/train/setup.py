@@ -18,7 +18,7 @@ from engine.methods.recomputing import checkpoint_layers
 from engine.methods.trainable import count_parameters, make_trainable, trainable_parameters
 from engine.spec import RunSpec
 from engine.train.batches import MicroBatch, StepPlan, evaluation_batches
-from engine.train.device import Precision, choose_device, choose_precision
+from engine.train.device import AUTOCAST, Precision, choose_device, choose_precision
 from engine.train.document_attention import DOCUMENT_ATTENTION
 from engine.train.forward import Forward
 from engine.train.memory import MemoryMeter
@@ -106,7 +106,9 @@ def build(spec: RunSpec, report: PhaseReport) -> Setup:
     precision = choose_precision(spec.model.dtype, spec.method.kind, device)
     if precision.compute is torch.float16:
         torch.set_float32_matmul_precision("highest")  # fp16 cards have no TF32
-    accelerator = Accelerator(mixed_precision=precision.mixed_precision, cpu=device.kind == "cpu")
+    accelerator = Accelerator(
+        mixed_precision=precision.mixed_precision, cpu=device.kind == "cpu", kwargs_handlers=[AUTOCAST]
+    )
     torch.manual_seed(spec.train.seed)
 
     report("preparing", "reading the data", 0, 0)

@@ -223,7 +223,7 @@ def test_spare_memory_buys_speed_and_quality() -> None:
     assert [each.method for each in best] == ["qlora", "lora", "lora", "lora"]
     assert best[0].settings.gradient_checkpointing == 1 and best[-1].settings.gradient_checkpointing == 0
     speeds = [each.speed.tokens_per_second for each in best[1:]]
-    assert speeds == sorted(speeds) and best[-1].settings.micro_batch > best[1].settings.micro_batch
+    assert speeds == sorted(speeds) and best[-1].settings.micro_batch >= best[1].settings.micro_batch
     # Data that no adapter of a small model holds are for every weight.
     small = shape(512, 8, 8, 8, 1_408, 32_000, 2_048)
     assert plan(small, machine(24), replace(CHATS, tokens=400_000_000)).profiles[0].method == "full"
@@ -255,21 +255,21 @@ def test_ram_counts_too() -> None:
 
 
 # Rows of 2,048 tokens on a card with nothing else on it: the methods that fit, and those that are within the error of
-# the estimate. Weights alone take 15.3, 61 and 131 GiB in bf16, and full tuning keeps fp32 weights, their gradients
-# and a bf16 copy: 10 bytes a parameter before any optimizer state.
+# the estimate. Weights alone take 15.3, 61 and 131 GiB in bf16, and full tuning keeps fp32 weights and their gradients:
+# 8 bytes a parameter before any optimizer state.
 LADDERS: dict[str, dict[int, tuple[set[str], set[str]]]] = {
     "Qwen/Qwen3-8B": {
         8: (set(), {"qlora"}),
         12: ({"qlora"}, set()),
-        24: ({"lora", "qlora"}, set()),
+        24: ({"lora", "qlora"}, {"partial"}),
         48: ({"partial", "lora", "qlora"}, set()),
-        80: ({"partial", "lora", "qlora"}, set()),
+        80: ({"partial", "lora", "qlora"}, {"full"}),
         192: ({"full", "partial", "lora", "qlora"}, set()),
     },
     "Qwen/Qwen3-32B": {
         8: (set(), set()),
         12: (set(), set()),
-        24: (set(), {"qlora"}),
+        24: ({"qlora"}, set()),
         48: ({"qlora"}, set()),
         80: ({"lora", "qlora"}, set()),
     },
@@ -277,7 +277,7 @@ LADDERS: dict[str, dict[int, tuple[set[str], set[str]]]] = {
         8: (set(), set()),
         12: (set(), set()),
         24: (set(), set()),
-        48: (set(), {"qlora"}),
+        48: ({"qlora"}, set()),
         80: ({"qlora"}, set()),
     },
 }

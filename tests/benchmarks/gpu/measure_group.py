@@ -29,7 +29,7 @@ from engine.fit.live_bytes import LiveBytes  # noqa: E402
 from engine.methods.recomputing import checkpoint_layers  # noqa: E402
 from engine.methods.trainable import make_trainable, trainable_parameters  # noqa: E402
 from engine.spec import MethodSection, OptimizerSection  # noqa: E402
-from engine.train.device import DTYPES  # noqa: E402
+from engine.train.device import AUTOCAST, DTYPES  # noqa: E402
 from engine.train.forward import Forward  # noqa: E402
 from engine.train.optimizer import make_optimizer  # noqa: E402
 from engine.train.step import forward_backward, update  # noqa: E402
@@ -134,7 +134,13 @@ def _measure(model: Any, settings: Settings) -> dict[str, Any]:
     optimizer = make_optimizer(parameters, OptimizerSection(kind=settings.optimizer, learning_rate=1e-6))
     device = torch.device(settings.device)
     batch = forward.collate(_documents(settings, forward.base.config.vocab_size)).to(device)
-    autocast = partial(torch.autocast, device.type, DTYPES[settings.compute_dtype], enabled=settings.autocast)
+    autocast = partial(
+        torch.autocast,
+        device.type,
+        DTYPES[settings.compute_dtype],
+        enabled=settings.autocast,
+        cache_enabled=AUTOCAST.cache_enabled,
+    )
     _synchronise(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
