@@ -24,11 +24,11 @@ from profiles.geometry import Geometry
 from profiles.hardware import Hardware
 from profiles.learnt import Learnt, device_name
 from profiles.memory import MemoryEstimate, estimate
-from profiles.plan_budget import budget_bytes as budget_for_error
-from profiles.plan_settings import dotted, nested, settings_from
 from profiles.planner import Job, Plan, Profile
+from profiles.planning.budget import budget_bytes as budget_for_error
+from profiles.planning.recipes import Recipes
+from profiles.planning.settings_of_spec import dotted, nested, settings_from
 from profiles.problem import Problem
-from profiles.recipes import Recipes
 from profiles.settings import Settings
 from profiles.speed import Rates, rates_of
 

@@ -1,13 +1,13 @@
-"""Recipes with their fields checked as a run's: what profiles.recipes, which knows no RunSpec, cannot tell."""
+"""Recipes with their fields checked as a run's: what profiles.planning.recipes, which knows no RunSpec, cannot tell."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from engine.spec import parse_spec
-from profiles.plan_settings import nested
+from profiles.planning.recipes import Recipe, Recipes, all_recipes, load_recipe
+from profiles.planning.settings_of_spec import nested
 from profiles.problem import Problem
-from profiles.recipes import Recipe, Recipes, all_recipes, load_recipe
 
 
 def usable_recipes(folder: Path | None = None) -> Recipes:

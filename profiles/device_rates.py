@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from profiles.gpu_catalogue import facts_for, typical_gpu
 from profiles.hardware import Cpu, Gpu, Hardware
+from profiles.machine.gpu_catalogue import facts_for, typical_gpu
 
 # Shares of the public peak that large products reach in PyTorch: data-centre cards slow down at their power limit (an
 # H100 runs 600 to 700 of 989 TFLOP/s), and GeForce and workstation cards of Ada clock above the figure they are sold

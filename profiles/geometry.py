@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from profiles.architectures import expand
-from profiles.model_config import ModelConfig, read_config
-from profiles.model_folder import read_tokenizer, read_weights, require_model_folder
-from profiles.model_shape import Geometry, Source
 from profiles.problem import Problem, printable
-from profiles.quantised_tensors import true_tensors
-from profiles.safetensors_header import COPY_AGAIN, Tensor
-from profiles.tensor_checks import check_tensors
-from profiles.tensor_names import BUFFER, HEAD, LAYER, OTHER_SENSES
+from profiles.shapes.architectures import expand
+from profiles.shapes.model_config import ModelConfig, read_config
+from profiles.shapes.model_folder import read_tokenizer, read_weights, require_model_folder
+from profiles.shapes.model_shape import Geometry, Source
+from profiles.shapes.quantised_tensors import true_tensors
+from profiles.shapes.safetensors_header import COPY_AGAIN, Tensor
+from profiles.shapes.tensor_checks import check_tensors
+from profiles.shapes.tensor_names import BUFFER, HEAD, LAYER, OTHER_SENSES
 
 __all__ = ["Geometry", "ModelReport", "Tensor", "geometry_of_config", "inspect_model", "read_geometry"]
 

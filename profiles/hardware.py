@@ -10,8 +10,8 @@ from typing import Any
 
 import psutil
 
-from profiles.host import Cpu, Disk, HostFiles, Ram, read_cpu, read_disk, read_ram
-from profiles.nvml import Gpu, GpuProcess, Nvml
+from profiles.machine.host import Cpu, Disk, HostFiles, Ram, read_cpu, read_disk, read_ram
+from profiles.machine.nvml import Gpu, GpuProcess, Nvml
 from profiles.problem import printable
 
 __all__ = ["Cpu", "DeviceSampler", "Disk", "Gpu", "GpuProcess", "Hardware", "HostFiles", "Ram", "probe"]

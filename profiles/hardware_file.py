@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from profiles.bounded_files import read_json
-from profiles.gpu_catalogue import GpuFacts, all_gpus, facts_for, typical_gpu
 from profiles.hardware import HARDWARE_VERSION, Cpu, Disk, Gpu, GpuProcess, Hardware, Ram
+from profiles.machine.gpu_catalogue import GpuFacts, all_gpus, facts_for, typical_gpu
 from profiles.problem import Problem, printable
 
 _LIMIT_BYTES = 1 << 20

@@ -2,8 +2,8 @@
 
 The parts are counted, not fitted. A step is taken apart into phases (loading, forward, loss, the layers' backward,
 optimizer step, evaluation, answers, saving); each phase's tensors are added up, and the peak is the largest phase.
-profiles.step_memory counts what autograd keeps and makes, op by op; profiles.lasting_memory what stays from step to
-step. What the process takes besides tensors (`context`, profiles.process_memory) is measured.
+profiles.footprint.step counts what autograd keeps and makes, op by op; profiles.footprint.lasting what stays from step
+to step. What the process takes besides tensors (`context`, profiles.footprint.process) is measured.
 
 What a geometry and settings but for lengths need is counted once; an estimate after that is some sums.
 """
@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from profiles.footprint.lasting import lasting
+from profiles.footprint.layer_shapes import KNOWN_TYPES
+from profiles.footprint.process import context_bytes, error_share, host_bytes
+from profiles.footprint.step import Counting, Moment, Step, count_step
 from profiles.geometry import Geometry
-from profiles.lasting_memory import lasting
-from profiles.layer_shapes import KNOWN_TYPES
 from profiles.problem import printable
-from profiles.process_memory import context_bytes, error_share, host_bytes
 from profiles.settings import DTYPE_BYTES, Settings
-from profiles.step_memory import Counting, Moment, Step, count_step
 
 COMPONENTS = ("weights", "adapters", "gradients", "optimizer", "activations", "loss", "context")
 """Every component, in the order they are shown in."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from profiles.geometry import Geometry, geometry_of_config
-from profiles.model_config import ModelConfig, parse_config
+from profiles.shapes.model_config import ModelConfig, parse_config
 
 _FILE = Path(__file__).parent / "catalogue" / "models.toml"
 _FACTS = frozenset({"name", "licence", "parameters", "variants", "nulls"})

@@ -1,8 +1,8 @@
 """The planner: every way to train a model on a machine, priced, and a short ranked list of those worth offering.
 
-`plan` searches (profiles.plan_search) what the frame leaves open (profiles.plan_frame) and picks winners
-(profiles.plan_choice): the best quality, the fastest, the longest context, the leanest, and one per method, with what
-is missing where a method does not fit. `price` asks for one profile, with values that a person changed.
+`plan` searches (profiles.planning.search) what the frame leaves open (profiles.planning.frame) and picks winners
+(profiles.planning.choice): the best quality, the fastest, the longest context, the leanest, and one per method, with
+what is missing where a method does not fit. `price` asks for one profile, with values that a person changed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 from profiles.geometry import Geometry
 from profiles.hardware import Hardware
 from profiles.learnt import Learnt
-from profiles.plan_budget import free_bytes, others_bytes
-from profiles.plan_choice import Choice
-from profiles.plan_frame import Frame, Job
-from profiles.plan_profile import RECIPE_PREFIX, Plan, Profile
-from profiles.plan_search import KnownEstimates, Pricing
-from profiles.plan_words import size_text
-from profiles.recipes import Recipe, fitted_fields
+from profiles.planning.budget import free_bytes, others_bytes
+from profiles.planning.choice import Choice
+from profiles.planning.frame import Frame, Job
+from profiles.planning.profile import RECIPE_PREFIX, Plan, Profile
+from profiles.planning.recipes import Recipe, fitted_fields
+from profiles.planning.search import KnownEstimates, Pricing
+from profiles.planning.words import size_text
 from profiles.speed import Rates, rates_of
 
 __all__ = ["Job", "Plan", "Profile", "ladder", "plan", "price", "price_recipe"]

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field
 
 from profiles.geometry import Geometry
-from profiles.layer_kinds import SLIDING
-from profiles.tensor_names import EXPERT, LAYER, OTHER_SENSES
+from profiles.shapes.layer_kinds import SLIDING
+from profiles.shapes.tensor_names import EXPERT, LAYER, OTHER_SENSES
 
 _HEAD_NORM = re.compile(r"\.[qk]_norm\.")
 # Costs a token the same however long the text is; its products are among the matrices.

@@ -13,8 +13,8 @@ from tui.plan_words import METHODS, device_bytes
 if TYPE_CHECKING:
     from profiles.geometry import Geometry
     from profiles.hardware import Hardware
-    from profiles.plan_search import KnownEstimates
     from profiles.planner import Profile
+    from profiles.planning.search import KnownEstimates
 
 MODEL_FACTS = ("size", "licence")
 CARD_FACTS = ("memory",)
@@ -57,9 +57,9 @@ def trainable_models(hardware: Hardware, asked: Mapping[str, Any] | None = None)
 
 def enough_cards(geometry: Geometry, hardware: Hardware, asked: Mapping[str, Any] | None = None) -> Iterator[ViewRow]:
     """This machine, then each card of the catalogue with nothing else on it, by memory."""
-    from profiles.gpu_catalogue import all_gpus
     from profiles.hardware_file import hypothetical
-    from profiles.plan_search import KnownEstimates
+    from profiles.machine.gpu_catalogue import all_gpus
+    from profiles.planning.search import KnownEstimates
 
     asked, known = asked or {}, KnownEstimates()
     yield ViewRow(HERE, (bytes_text(device_bytes(hardware)),), _by_method(geometry, hardware, asked), hardware)

@@ -17,8 +17,8 @@ from engine.run.log import last_lines
 from engine.run.processes import recorded_processes
 from engine.run.summary import RunSummary, summaries
 from profiles.hardware import Hardware, HostFiles, probe
-from profiles.host import read_disk, read_ram
-from profiles.nvml import Nvml
+from profiles.machine.host import read_disk, read_ram
+from profiles.machine.nvml import Nvml
 from profiles.problem import Problem, printable
 from tui.snapshots import Machine, MemoryUser, RunSnapshot
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from engine.fit.shapes import TIMEOUT_SECONDS, model_shapes
-from profiles.architectures import FAMILIES
 from profiles.bounded_files import read_json
 from profiles.geometry import Geometry, geometry_of_config, inspect_model
 from profiles.model_catalogue import catalogue_geometry, catalogue_models, close_names, find_catalogue_model
-from profiles.model_config import CONFIG_LIMIT_BYTES, parse_config, require_buildable
-from profiles.model_folder import has_weights, require_model_folder
 from profiles.problem import Problem, printable
-from profiles.safetensors_header import Tensor
-from profiles.tensor_names import OTHER_SENSES
+from profiles.shapes.architectures import FAMILIES
+from profiles.shapes.model_config import CONFIG_LIMIT_BYTES, parse_config, require_buildable
+from profiles.shapes.model_folder import has_weights, require_model_folder
+from profiles.shapes.safetensors_header import Tensor
+from profiles.shapes.tensor_names import OTHER_SENSES
 
 _NAMES_OFFERED = 3
 

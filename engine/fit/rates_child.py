@@ -19,7 +19,7 @@ set_offline()
 
 import torch  # noqa: E402
 
-from profiles.host import HostFiles, read_cpu  # noqa: E402
+from profiles.machine.host import HostFiles, read_cpu  # noqa: E402
 
 # Tokens at once (on a CPU few enough that a product is over before others get the core), and the widths of a small and
 # of a large model on such a device.

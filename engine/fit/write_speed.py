@@ -8,8 +8,8 @@ from pathlib import Path
 
 from engine.fit.cache import read_cached, write_cached
 from profiles.hardware import Disk, Hardware
-from profiles.host import existing_part
-from profiles.host import measure_write_speed as measured_bytes_per_second
+from profiles.machine.host import existing_part
+from profiles.machine.host import measure_write_speed as measured_bytes_per_second
 from profiles.problem import Problem
 
 

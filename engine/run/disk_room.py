@@ -24,7 +24,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 def free_bytes(path: Path) -> int:
     """What may still be written on the disk of `path`, which need not exist yet. Raises OSError."""
-    from profiles.host import read_disk
+    from profiles.machine.host import read_disk
 
     return read_disk(path).free_bytes
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from profiles.host import HostFiles
 from profiles.ladder import Where
+from profiles.machine.host import HostFiles
 from profiles.problem import Problem, printable
 
 # In the order of the list: torch on a CPU (two wordings), the C++ library, torch on a GPU, cuBLAS, the CUDA runtime,

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from engine.demo import MODEL_DIRECTORY, TRAIN_FILE
 from engine.propose import gather, propose_from
-from profiles.gpu_catalogue import all_gpus
 from profiles.hardware import Hardware, probe
 from profiles.hardware_file import hypothetical, with_vram
+from profiles.machine.gpu_catalogue import all_gpus
 from profiles.model_catalogue import catalogue_geometry, catalogue_models
 from profiles.planner import Job, ladder, plan, price
-from profiles.recipes import built_in_recipes
+from profiles.planning.recipes import built_in_recipes
 
 GIB = 1 << 30
 MODELS = (

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from engine.fit import models, shapes
 from engine.fit.models import find_model
 from engine.fit.shapes_child import describe
-from profiles.architectures import FAMILIES, expand
-from profiles.config_defaults import defaults_of
-from profiles.config_fields import ALIASES
 from profiles.geometry import Geometry
 from profiles.model_catalogue import catalogue_models
-from profiles.model_config import parse_config
 from profiles.problem import Problem
+from profiles.shapes.architectures import FAMILIES, expand
+from profiles.shapes.config_defaults import defaults_of
+from profiles.shapes.config_fields import ALIASES
+from profiles.shapes.model_config import parse_config
 
 SMALL = {
     "vocab_size": 304,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from profiles.gpu_catalogue import GpuFacts, all_gpus, facts_for, typical_gpu
+from profiles.machine.gpu_catalogue import GpuFacts, all_gpus, facts_for, typical_gpu
 
 GIB = 1 << 30
 

@@ -16,7 +16,7 @@ from model_folder import LLAMA, llama_tensors, make_model, write_raw, write_safe
 
 from profiles.geometry import inspect_model, read_geometry
 from profiles.problem import Problem
-from profiles.safetensors_header import read_header
+from profiles.shapes.safetensors_header import read_header
 
 HEAD = 300 * 64
 LAYER = 2 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 128 * 64
@@ -310,7 +310,7 @@ def test_the_worst_header_takes_bounded_memory(tmp_path: Path) -> None:
     write_raw(tmp_path / "worst.safetensors", header)
     write_raw(tmp_path / "huge.safetensors", b"{}" + bytes(9 << 20))
     code = (
-        "import sys; from pathlib import Path; from profiles.safetensors_header import read_header\n"
+        "import sys; from pathlib import Path; from profiles.shapes.safetensors_header import read_header\n"
         "from profiles.problem import Problem\n"
         "for name in sys.argv[1:]:\n"
         "    try: read_header(Path(name))\n"

@@ -14,8 +14,8 @@ import pytest
 from fake_nvml import GIB, Board, FakeNvml
 
 from profiles.hardware import DeviceSampler, Hardware, HostFiles, probe
-from profiles.host import measure_write_speed
-from profiles.nvml import Nvml
+from profiles.machine.host import measure_write_speed
+from profiles.machine.nvml import Nvml
 
 A, B = Board("GPU-aaaa-1111"), Board("GPU-bbbb-2222", used=5 * GIB)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from profiles.hardware import Hardware, probe
 from profiles.hardware_file import hypothetical, load_hardware, with_vram
-from profiles.nvml import Nvml
+from profiles.machine.nvml import Nvml
 from profiles.problem import Problem
 from profiles.quantities import parse_bytes
 

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_folder import LLAMA, llama_tensors, make_model, write_raw
 
-from profiles.architectures import expand
 from profiles.geometry import Geometry, inspect_model
 from profiles.model_catalogue import catalogue_geometry, catalogue_models, close_names, find_catalogue_model
-from profiles.model_config import parse_config
-from profiles.quantised_tensors import true_tensors
-from profiles.safetensors_header import DTYPE_BITS, Tensor
+from profiles.shapes.architectures import expand
+from profiles.shapes.model_config import parse_config
+from profiles.shapes.quantised_tensors import true_tensors
+from profiles.shapes.safetensors_header import DTYPE_BITS, Tensor
 
 
 def test_every_catalogued_shape_has_the_published_size() -> None:

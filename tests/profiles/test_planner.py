@@ -15,14 +15,14 @@ from profiles.geometry import Geometry, geometry_of_config
 from profiles.hardware import Cpu, Disk, Gpu, Hardware, Ram
 from profiles.memory import COMPONENTS
 from profiles.model_catalogue import catalogue_geometry
-from profiles.model_config import parse_config
-from profiles.plan_frame import Frame
-from profiles.plan_quality import Variant, quality
-from profiles.plan_search import Pricing, Search
-from profiles.plan_settings import settings_from
 from profiles.planner import Job, Plan, Profile, ladder, plan, price, price_recipe
+from profiles.planning.frame import Frame
+from profiles.planning.quality import Variant, quality
+from profiles.planning.recipes import built_in_recipes
+from profiles.planning.search import Pricing, Search
+from profiles.planning.settings_of_spec import settings_from
 from profiles.problem import Problem
-from profiles.recipes import built_in_recipes
+from profiles.shapes.model_config import parse_config
 from profiles.speed import rates_of
 
 GIB = 1 << 30

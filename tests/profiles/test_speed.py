@@ -15,8 +15,8 @@ from profiles.geometry import Geometry, geometry_of_config
 from profiles.hardware import Cpu, Disk, Hardware, Ram
 from profiles.hardware_file import hypothetical, with_vram
 from profiles.model_catalogue import catalogue_geometry
-from profiles.model_config import parse_config
 from profiles.settings import Settings
+from profiles.shapes.model_config import parse_config
 from profiles.speed import Rates, SpeedEstimate, estimate_speed, geometry_key, rates_of
 
 GIB = 1 << 30

@@ -12,11 +12,11 @@ from typing import Any
 from profiles.geometry import Geometry
 from profiles.hardware import Cpu, Disk, Gpu, GpuProcess, Hardware, Ram
 from profiles.memory import MemoryEstimate
-from profiles.model_config import ModelConfig
 from profiles.planner import Job, Plan, Profile
 from profiles.problem import Problem
-from profiles.safetensors_header import Tensor
 from profiles.settings import Settings
+from profiles.shapes.model_config import ModelConfig
+from profiles.shapes.safetensors_header import Tensor
 from profiles.speed import SpeedEstimate
 from tui.plan_views import ViewRow
 from tui.widgets.new_run_places import Place

@@ -21,10 +21,10 @@ from engine.serve.session import ChatModel, Chunk
 from engine.spec import RunSpec, parse_spec
 from profiles.geometry import Geometry, ModelReport
 from profiles.memory import MemoryEstimate
-from profiles.model_config import ModelConfig
 from profiles.planner import Job, Plan
 from profiles.problem import Problem
-from profiles.safetensors_header import Tensor
+from profiles.shapes.model_config import ModelConfig
+from profiles.shapes.safetensors_header import Tensor
 from tui.terminal import Terminal
 from tui.theme import NO_COLOR_THEME, THEME, look_for
 from tui.widgets.new_run_draft import Draft

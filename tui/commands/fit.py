@@ -105,7 +105,7 @@ def _hardware(arguments: argparse.Namespace) -> Hardware:
 
 def _plan(arguments: argparse.Namespace, hardware: Hardware, asked: Mapping[str, Any]) -> Plan:
     from engine.propose import gather_plan, plan_for
-    from profiles.plan_settings import nested
+    from profiles.planning.settings_of_spec import nested
 
     paths = [path.expanduser().absolute() for path in arguments.data or ()]
     gathered = gather_plan(arguments.model, paths, None, hardware)

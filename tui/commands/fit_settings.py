@@ -39,7 +39,7 @@ def read_settings(path: Path, model: str, geometry: Geometry) -> Callable[[Plan]
 def _spec_values(path: Path, found: dict[str, Any], own: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Every field of a spec but its paths, by dotted name, where nothing but its paths may be missing."""
     from engine.spec import parse_spec
-    from profiles.plan_settings import dotted
+    from profiles.planning.settings_of_spec import dotted
 
     here = path.absolute().parent
     filled = {"name": "settings", **found}

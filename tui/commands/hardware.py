@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from profiles.gpu_catalogue import facts_for
 from profiles.hardware import Disk, Gpu, Hardware, probe
+from profiles.machine.gpu_catalogue import facts_for
 from profiles.speed import Rates, rates_of
 from tui.commands import status
 from tui.commands.output import Output

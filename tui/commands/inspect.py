@@ -8,10 +8,10 @@ from pathlib import Path
 
 from engine.data.preview import DataPreview, preview
 from engine.data.shapes import PlainText
-from profiles.architectures import FAMILIES
 from profiles.geometry import Geometry, ModelReport, inspect_model
-from profiles.layer_kinds import SLIDING
 from profiles.problem import Problem, printable
+from profiles.shapes.architectures import FAMILIES
+from profiles.shapes.layer_kinds import SLIDING
 from tui.commands import status
 from tui.commands.output import Output
 from tui.format import bytes_text, compact_text, count_text, counted

@@ -19,12 +19,23 @@ from pathlib import Path
 from fit.table import Row
 
 from engine.fit.models import find_model
+from profiles.footprint.layer_costs import final_norm_cost, layer_cost
+from profiles.footprint.layer_shapes import describe_layer, tensors_by_layer
+from profiles.footprint.tape import (
+    FIXED,
+    KEPT,
+    KEPT_RANK,
+    RANK,
+    TOKEN,
+    TOKEN_LENGTH,
+    TOKEN_RANK,
+    Parameter,
+    Size,
+    Value,
+)
+from profiles.footprint.tape_ops import Linear, Ops, Precision
 from profiles.geometry import Geometry
-from profiles.layer_costs import final_norm_cost, layer_cost
-from profiles.layer_shapes import describe_layer, tensors_by_layer
 from profiles.settings import Settings
-from profiles.tape import FIXED, KEPT, KEPT_RANK, RANK, TOKEN, TOKEN_LENGTH, TOKEN_RANK, Parameter, Size, Value
-from profiles.tape_ops import Linear, Ops, Precision
 
 _GIB = 1 << 30
 _FP32, _FP16 = 4, 2

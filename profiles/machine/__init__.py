@@ -1,0 +1,1 @@
+"""The host and its GPUs, as the kernel, NVML and the makers describe them."""
