@@ -25,7 +25,7 @@ from profiles.planning.search import KnownEstimates, Pricing
 from profiles.planning.words import size_text
 from profiles.speed import Rates, rates_of
 
-__all__ = ["Job", "Plan", "Profile", "ladder", "plan", "price", "price_recipe"]
+__all__ = ["Job", "Plan", "Profile", "ladder", "plan", "price", "price_recipe", "reserve_note"]
 
 # Of the built-in recipes; all are found by name.
 _BUILT_IN_SHOWN = 2
@@ -63,7 +63,7 @@ def plan(
         points_priced=pricing.count,
         grid_points=choice.grid_points,
         seconds=time.perf_counter() - started,
-        notes=(_reserve_note(hardware, profiles[0]),),
+        notes=(reserve_note(hardware, profiles[0]),),
         asked=dict(asked),
         rates=pricing.rates,
         learnt=learnt,
@@ -138,7 +138,7 @@ def _cooked(recipe: Recipe, frame: Frame, pricing: Pricing) -> Profile:
     return replace(profile, reasons=reasons, why=why)
 
 
-def _reserve_note(hardware: Hardware, profile: Profile) -> str:
+def reserve_note(hardware: Hardware, profile: Profile) -> str:
     """Why the budget is less than what is free."""
     error = f"{100 * profile.estimate.error_share:.0f} %"
     return (

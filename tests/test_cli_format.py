@@ -45,6 +45,8 @@ KIB, MIB, GIB = 1024, 1024**2, 1024**3
         (format.learning_rate_text(0.0), "0"),
         (format.share_text(0.945), "94.5 %"),
         (format.share_text(1.0), "100 %"),
+        (format.share_text(0.07), "7 %"),
+        (format.share_text(0.00044), "0.04 %"),
         (format.steps_text(412, 1200), "412/1,200"),
         (format.steps_text(3, None), "3"),
         (format.counted(1, "row"), "1 row"),

@@ -34,8 +34,8 @@ def compact_text(count: float | None) -> str:
     if count is None:
         return UNKNOWN
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        # 999,950 would round to "1000.0 k"; it is written in the next unit.
-        if abs(count) >= size * 0.99995 and abs(count) >= 1000:
+        # 999,500 would round to "1000 k"; it is written in the next unit.
+        if abs(count) >= size * 0.9995 and abs(count) >= 1000:
             scaled = count / size
             return f"{scaled:.0f} {unit}" if abs(scaled) >= 99.95 else f"{scaled:.1f} {unit}"
     return f"{round(count)}"
@@ -81,11 +81,18 @@ def learning_rate_text(rate: float | None) -> str:
 
 
 def share_text(share: float | None) -> str:
-    """A share between 0 and 1 in percent: "94.5 %", "100 %"."""
+    """A share between 0 and 1 in percent: "94.5 %", "100 %", "0.04 %"."""
     if share is None:
         return UNKNOWN
-    percent = share * 100
+    percent = round(share * 100, 6)  # 0.07 * 100 is not 7
+    if 0 < percent < 0.1:
+        return f"{percent:.1g} %"
     return f"{percent:.0f} %" if percent == round(percent) else f"{percent:.1f} %"
+
+
+def difference_text(found: float, expected: float) -> str:
+    """By how much a figure differs from the one expected: "+0.3 %"; never "-0.0 %"."""
+    return f"{round((found / max(1, expected) - 1) * 100, 1) + 0.0:+.1f} %"
 
 
 def steps_text(step: int, planned_steps: int | None) -> str:

@@ -21,6 +21,7 @@ from tui.format import (
     share_text,
     steps_text,
 )
+from tui.run_words import adjusted_words, out_of_memory_words, probe_words
 from tui.snapshots import RunSnapshot
 from tui.theme import Look
 from tui.widgets.painted import cut, spread
@@ -40,6 +41,8 @@ def title_line(snapshot: RunSnapshot, width: int, look: Look) -> Text:
     left = Text().append(snapshot.run.spec_name, style=look.strong).append(f"  {glyph} {word}", style=style)
     if snapshot.liveness == "live" and snapshot.state.stop_requested:
         left.append(f"{look.separator}stopping after this step", style=look.warn)
+    if lean := out_of_memory_words(snapshot.state):
+        left.append(f"{look.separator}{lean}", style=look.warn)
     right = Text()
     if spec := snapshot.spec:
         data = spec.data.train[0].name + (f" +{len(spec.data.train) - 1}" if len(spec.data.train) > 1 else "")
@@ -183,7 +186,8 @@ def log_blocks(snapshot: RunSnapshot, width: int, look: Look) -> list[Block]:
 def note_blocks(snapshot: RunSnapshot, width: int, look: Look) -> list[Block]:
     """What a person should know, then why things are as they are."""
     state = snapshot.state
-    notes = [*state.notes, *state.plan.get("reasons", [])]
+    tried = [f"T{probe_words(state.probe)[1:]}."] if state.probe else []
+    notes = [*state.notes, *tried, *state.plan.get("reasons", [])]
     if state.damaged:
         notes.append(f"{counted(state.damaged, 'line')} of the journal could not be read and count for nothing")
     if snapshot.trouble:
@@ -272,7 +276,8 @@ def _before_after(
 
 def fact_lines(snapshot: RunSnapshot, width: int, look: Look) -> list[Text]:
     """What the run was asked to do and what the worker made of it."""
-    plan, spec = snapshot.state.plan, snapshot.spec
+    state = snapshot.state
+    plan, spec = state.plan, snapshot.spec
     facts: list[tuple[str, str]] = []
     if spec:
         method = spec.method
@@ -291,5 +296,7 @@ def fact_lines(snapshot: RunSnapshot, width: int, look: Look) -> list[Text]:
         facts.append(("data", f"{rows}, {count_text(plan.get('held_out_rows'))} held out"))
         batch = f"{plan.get('rows_per_step')} rows of {count_text(plan.get('sequence_length'))} tokens"
         facts.append(("step", batch))
+        if state.adjusted:
+            facts.append(("reduced to", adjusted_words(state)))
         facts.append(("numerics", f"{plan.get('dtype')}, {plan.get('attention')} attention, {plan.get('device')}"))
     return [line for name, value in facts for line in field_lines(name, value, width, look, most_lines=2)]

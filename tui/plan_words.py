@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiles.problem import printable
-from tui.format import UNKNOWN, bytes_of_text, bytes_text, compact_text, count_text, counted, duration_text, share_text
+from tui.format import (
+    UNKNOWN,
+    bytes_of_text,
+    bytes_text,
+    compact_text,
+    count_text,
+    counted,
+    difference_text,
+    duration_text,
+    share_text,
+)
 from tui.memory_shares import ZOOM
 
 if TYPE_CHECKING:
     from profiles.geometry import Geometry
     from profiles.hardware import Hardware
+    from profiles.memory import MemoryEstimate
     from profiles.planner import Plan, Profile
     from profiles.settings import Settings
 
@@ -20,6 +31,8 @@ METHODS = ("full", "partial", "lora", "qlora")
 FITS, NO_FIT = "✓", "✗"
 MOST_HOLDERS = 3
 """Programs named that hold the rest of the memory."""
+WORTH_A_PHASE = 0.01
+"""Share by which a replayed peak differs from the formula's before the place in the step is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +159,7 @@ def trained_words(profile: Profile, geometry: Geometry) -> str:
     """How many parameters learn, and what share of all they are."""
     trained = profile.trainable_parameters
     share = trained / max(1, geometry.parameters)
-    shown = share_text(round(share, 4 if share < 0.01 else 3))
+    shown = share_text(round(share, 3) if share >= 0.01 else share)
     return f"trains {compact_text(trained)} parameters ({shown} of the base)"
 
 
@@ -161,7 +174,20 @@ def time_words(profile: Profile) -> str:
     return UNKNOWN if profile.seconds is None else duration_text(profile.seconds)
 
 
-def difference_words(replayed_bytes: int, predicted_bytes: int) -> str:
-    """How far a replayed step is from the formula: "+0.3 %", "the same"."""
-    share = replayed_bytes / max(1, predicted_bytes) - 1
-    return "the same to 0.1 %" if abs(share) < 0.0005 else f"{share * 100:+.1f} %"
+def replay_words(allocated_bytes: int, phases: Mapping[str, int], estimate: MemoryEstimate) -> str:
+    """A replayed optimizer step held against the formula's, and where the peak is when it is in no such step.
+
+    The phase of the replay's peak is named only where the two peaks differ: the formula lists of each phase the moments
+    that can be the highest, so that its lower phases say little.
+    """
+    from profiles.memory import TRAINING_PHASES
+
+    predicted = max((estimate.phases[name] for name in TRAINING_PHASES if name in estimate.phases), default=0)
+    text = f"{bytes_text(allocated_bytes)} of tensors in a step"
+    if phases and abs(allocated_bytes - predicted) > WORTH_A_PHASE * predicted:
+        text += f", in its {max(phases, key=phases.__getitem__)}"
+    text += f"; the formula has {bytes_text(predicted)} ({difference_text(allocated_bytes, predicted)})"
+    if estimate.phase in TRAINING_PHASES:
+        return text
+    highest = estimate.phases.get(estimate.phase, estimate.allocated_bytes)
+    return f"{text}; the peak of {bytes_text(highest)} is in {estimate.phase}"

@@ -14,7 +14,7 @@ from profiles.planning.profile import Profile
 from profiles.planning.quality import SOUND, Variant
 from profiles.planning.search import Point, Priced, Pricing, Search, largest_length
 from profiles.planning.values import values_and_reasons
-from profiles.planning.words import capitalised, missing_text, saving_steps, why_profile
+from profiles.planning.words import capitalised, missing_text, saving_steps, unquantised_text, why_profile
 from profiles.settings import Method, Settings
 
 
@@ -111,7 +111,8 @@ class Choice:
         leanest = _leanest(variants, self.search)
         plain = self.search.plainest(variants[0])
         missing = missing_text(saving_steps(self.pricing, leanest, plain))
-        return self._profile((name,), self.pricing.speed(leanest), (f"{capitalised(missing)}.",), missing)
+        why = (f"{capitalised(missing)}.", unquantised_text(self.frame.geometry, leanest.settings))
+        return self._profile((name,), self.pricing.speed(leanest), tuple(each for each in why if each), missing)
 
     def _profile(self, titles: tuple[str, ...], priced: Priced, why: tuple[str, ...], missing: str) -> Profile:
         frame, settings = self.frame, priced.point.settings

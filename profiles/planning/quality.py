@@ -127,7 +127,8 @@ def trade_off(geometry: Geometry, settings: Settings, tokens: int, best_rank: in
     if settings.targets != "all-linear":
         return f"Adapters on some layers only, over {under}: lean, but behind adapters on all (Schulman 2025)."
     if settings.rank < best_rank:
-        return f"Adapters of rank {settings.rank} over {under}: less than the {best_rank} that the data want."
+        wanted = f"the {best_rank} that the data want" if tokens else f"the usual {best_rank}"
+        return f"Adapters of rank {settings.rank} over {under}: less than {wanted}."
     if settings.method == "qlora":
         return "4-bit weights under the adapter: on par with 16-bit LoRA (QLoRA paper), slower a token."
     return f"{under} stay frozen: equals full tuning while the data fit the adapter (Schulman 2025)."

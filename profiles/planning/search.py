@@ -135,13 +135,12 @@ class Search:
     def leanest(self, variant: Variant) -> Point:
         """The point of `variant` that takes the least."""
         space = self.space
-        # Keeping everything is the leanest where there are hardly any layers to recompute, and the whole step at once
-        # where its activations are less than the gradients that several micro-batches add up.
-        modes = dict.fromkeys((space.recompute[0], *space.recompute[-2:]))
-        indices = (0, len(space.micro_batches) - 1) if space.accumulations[-1] == 1 else (0,)
-        points = [
-            self._point(variant, mode, each, space.chunks[-1]) for mode in modes for each in dict.fromkeys(indices)
-        ]
+        # Any mode may be the leanest where there are hardly any layers to recompute, and the whole step at once where
+        # its activations are less than the gradients that several micro-batches add up. On a CPU any micro-batch may:
+        # its heap keeps holes around what recomputing layers keep, up to a size.
+        count = len(space.micro_batches)
+        indices = range(count) if space.base.device == "cpu" else {0, count - 1 if space.accumulations[-1] == 1 else 0}
+        points = [self._point(variant, mode, each, space.chunks[-1]) for mode in space.recompute for each in indices]
         return min(points, key=lambda point: point.peak_bytes)
 
     def plainest(self, variant: Variant) -> Point:

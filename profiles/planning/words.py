@@ -23,8 +23,9 @@ _OPTIMIZER_WORDS = {
 
 
 def size_text(size_bytes: float) -> str:
-    """ "61.4 GiB", or "512 MiB" below one GiB."""
-    return f"{size_bytes / _GIB:.1f} GiB" if abs(size_bytes) >= _GIB else f"{size_bytes / _MIB:.0f} MiB"
+    """ "61.4 GiB", "1,235 GiB", or "512 MiB" below one GiB."""
+    size, unit = (size_bytes / _GIB, "GiB") if abs(size_bytes) >= _GIB else (size_bytes / _MIB, "MiB")
+    return f"{size:,.0f} {unit}" if unit == "MiB" or abs(size) >= 99.95 else f"{size:.1f} {unit}"
 
 
 def titles_text(titles: Sequence[str]) -> str:
@@ -45,15 +46,28 @@ def recompute_text(settings: Settings) -> str:
 def why_profile(
     geometry: Geometry, priced: Priced, titles: Sequence[str], tokens: int, best_rank: int
 ) -> tuple[str, ...]:
-    """One to three sentences on a profile that fits, the most telling first."""
+    """One to four sentences on a profile that fits, the most telling first."""
     settings = priced.point.settings
     spare = priced.point.budget_bytes - priced.point.peak_bytes
     detail = (
         f"{capitalised(recompute_text(settings))}; {settings.micro_batch} x {settings.sequence_length:,} tokens "
         f"at once; {size_text(spare)} to spare."
     )
-    words = (titles_text(titles), trade_off(geometry, settings, tokens, best_rank), detail)
+    words = (
+        titles_text(titles),
+        trade_off(geometry, settings, tokens, best_rank),
+        unquantised_text(geometry, settings),
+        detail,
+    )
     return tuple(each for each in words if each)
+
+
+def unquantised_text(geometry: Geometry, settings: Settings) -> str:
+    """What of a mixture of experts qlora does not make smaller; nothing for other models and methods."""
+    if settings.method != "qlora" or not geometry.expert_parameters:
+        return ""
+    share = round(100 * geometry.expert_parameters / geometry.parameters)
+    return f"The experts, {share} % of the weights, stay in 16 bits: bitsandbytes quantises no stacked experts."
 
 
 def capitalised(text: str) -> str:

@@ -242,7 +242,7 @@ def test_a_method_that_does_not_fit_says_what_would_bring_it_nearer() -> None:
             "train.gradient_checkpointing": 0,
         },
     )
-    needed, reached = f"{plain.peak_bytes / GIB:.1f} GiB", f"{full.peak_bytes / GIB:.1f} GiB"
+    needed, reached = f"{plain.peak_bytes / GIB:.0f} GiB", f"{full.peak_bytes / GIB:.1f} GiB"
     assert full.missing.startswith(f"full tuning needs {needed}; ") and f" to {reached}, " in full.missing
     assert "checkpointing" in full.missing and full.headroom_bytes < 0
 

@@ -113,6 +113,9 @@ def events(planned: int, until: int, outcome: str | None, gpu: bool = True, why:
     }
     yield {"kind": "note", "text": "3 rows were set aside: rejects.jsonl says why"}
     yield {"kind": "phase", "phase": "loading", "detail": "weights", "done": 4, "total": 4}
+    predicted = sum(PREDICTED.values())
+    tried = {"predicted": predicted, "measured": int(predicted * 0.98), "allocated": int(predicted * 0.9)}
+    yield {"kind": "probe", **tried, "seconds": 2.1, "tokens": 8192}
     yield {"kind": "phase", "phase": "evaluating", "detail": "the base model", "done": 241, "total": 241}
     yield {"kind": "evaluation", "when": "before", "step": 0, "held_out_loss": 2.871, "exact_match": 0.0, "answers": 50}
     yield {"kind": "phase", "phase": "training", "detail": "", "done": 0, "total": 0}

@@ -117,6 +117,24 @@ async def test_a_replay_is_cancelled_by_the_next_move(planner: FakePlanner) -> N
         await until(pilot, lambda: planner.cancelled == 2)
 
 
+async def test_the_speed_of_this_machine_is_measured_once_and_what_was_changed_is_kept(planner: FakePlanner) -> None:
+    planner.measures = True
+    app = start(planner)
+    async with app.run_test(size=(80, 24)) as pilot:
+        view = await reach_plan(pilot)
+        await until(pilot, lambda: "9,999" in screen_text(app))
+        await pilot.press("j", "s", "right")
+        assert view.board.row.proposed.name == "longest context"
+        view.update(planner.plan(FOLDER, workstation()))
+        assert view.board.row.proposed.name == "longest context" and view.board.row.changes == {"method.rank": 32}
+        assert view.board.setting.field == "method.rank"
+        await pilot.press("v", "v")
+        await until(pilot, lambda: "H200" in screen_text(app))
+        await pilot.press("G", "enter")  # another machine's plan
+        await until(pilot, lambda: "not this machine" in screen_text(app))
+    assert len(planner.measured) == 1
+
+
 async def test_models_and_cards_are_a_key_away_and_lead_to_their_plans(planner: FakePlanner) -> None:
     app = start(planner)
     async with app.run_test(size=(120, 30)) as pilot:

@@ -60,6 +60,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         rows = enough_cards(find_model(arguments.model), hardware, asked)
         return _print_view(rows, "card", CARD_FACTS, hardware, arguments.json, output)
     plan = _plan(arguments, hardware, asked)
+    if not (arguments.vram or arguments.gpu or arguments.hardware):
+        plan = dataclasses.replace(plan, notes=(*plan.notes, *_speed_note(hardware)))
     replayed = _replay(plan, output) if arguments.replay else {}
     if arguments.json:
         output.json(_as_dict(plan, replayed))
@@ -111,12 +113,23 @@ def _plan(arguments: argparse.Namespace, hardware: Hardware, asked: Mapping[str,
     gathered = gather_plan(arguments.model, paths, None, hardware)
     if not arguments.settings:
         return plan_for(gathered, nested(asked))
+    from profiles.planner import reserve_note
     from tui.commands.fit_settings import read_settings
 
     price_settings = read_settings(arguments.settings, arguments.model, gathered.geometry)
     plan = plan_for(gathered, {})
     priced = dataclasses.replace(price_settings(plan), name=printable(arguments.settings.stem))
-    return dataclasses.replace(plan, profiles=(priced,), budget_bytes=priced.budget_bytes)
+    notes = (reserve_note(hardware, priced), *plan.notes[1:])
+    return dataclasses.replace(plan, profiles=(priced,), budget_bytes=priced.budget_bytes, notes=notes)
+
+
+def _speed_note(hardware: Hardware) -> tuple[str, ...]:
+    """How to have better speeds than the catalogue's; nothing where this machine was measured."""
+    from engine.fit.rates import is_measured
+
+    if is_measured(hardware):
+        return ()
+    return ("Speeds are guessed from the hardware's name; `finetui hardware --measure` measures them in some seconds.",)
 
 
 def _replay(plan: Plan, output: Output) -> dict[str, Any]:

@@ -75,19 +75,7 @@ def _profile_lines(profile: Profile, geometry: Geometry, replayed: Mapping[str, 
 def _replay_text(replayed: Mapping[str, Any], profile: Profile) -> str:
     if "problem" in replayed:
         return f"not possible: {replayed['problem']['what']}"
-    found, predicted = replayed["allocated_bytes"], profile.estimate.allocated_bytes
-    text = f"{bytes_text(found)} of tensors, {words.difference_words(found, predicted)}"
-    apart = _furthest_phase(replayed.get("phases") or {}, getattr(profile.estimate, "phases", {}))
-    return f"{text} (the formula has {bytes_text(predicted)}){apart}"
-
-
-def _furthest_phase(replayed: Mapping[str, int], predicted: Mapping[str, int]) -> str:
-    """Where in the step the two differ most; nothing where they name no phase alike."""
-    both = [name for name in replayed if predicted.get(name)]
-    if not both:
-        return ""
-    name = max(both, key=lambda each: abs(replayed[each] - predicted[each]))
-    return f"; furthest apart in the {name}: {bytes_text(replayed[name])} and {bytes_text(predicted[name])}"
+    return words.replay_words(replayed["allocated_bytes"], replayed["phases"], profile.estimate)
 
 
 def view_lines(title: str, facts: Sequence[str], rows: Sequence[ViewRow]) -> list[str]:

@@ -14,6 +14,7 @@ from tui.commands import status
 from tui.commands.output import Output
 from tui.commands.wording import measurements_table, output_lines, plan_text, progress_text, sample_lines
 from tui.format import bytes_text, duration_text, loss_text, moment_text, steps_text
+from tui.run_words import adjusted_words, out_of_memory_words, probe_words
 
 _SAMPLES_SHOWN = 3
 
@@ -63,6 +64,9 @@ def as_dict(found: RunDirectory, summary: RunSummary, state: RunState) -> dict[s
         "evaluations": [dataclasses.asdict(each) for each in state.evaluations],
         "measured_memory": dict(state.measured_memory),
         "measured_peak_bytes": state.measured_peak_bytes,
+        "probe": dict(state.probe),
+        "ladder": [dict(rung) for rung in state.ladder],
+        "adjusted": dict(state.adjusted),
         "attempts": state.attempts,
         "checkpoint_step": state.checkpoint_step,
         "best_step": state.best_step,
@@ -88,4 +92,8 @@ def _facts(summary: RunSummary, state: RunState) -> list[str]:
             f"memory   {bytes_text(state.measured_peak_bytes)} at the peak, "
             f"{bytes_text(state.plan.get('predicted_peak_bytes'))} predicted"
         )
+    if state.probe:
+        lines.append(f"probe    {probe_words(state.probe)}")
+    if state.ladder:
+        lines.append(f"ladder   {out_of_memory_words(state)}; now {adjusted_words(state)}")
     return lines

@@ -21,6 +21,7 @@ from tui.format import (
     share_text,
     steps_text,
 )
+from tui.run_words import probe_words
 
 _LONGEST_EXCERPT = 600
 
@@ -88,6 +89,7 @@ _DESCRIBERS = {
     "attempt": _attempt,
     "ladder": lambda event: event["text"],
     "plan": lambda event: f"plan: {plan_text(event)}",
+    "probe": probe_words,
     "evaluation": _evaluation,
     "checkpoint": _checkpoint,
     "note": lambda event: f"note: {event['text']}",

@@ -1,4 +1,4 @@
-"""Export: what to write (adapter or merged model) and where; a child process then writes it."""
+"""Export: what to write (of an adapter it or the merged model) and where; a child process then writes it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from engine.export.request import Form
     from engine.run.directory import RunDirectory
 
-KINDS: dict[Form, str] = {
+ADAPTER_KINDS: dict[Form, str] = {
     "adapter": "the adapter alone, loaded beside its base model",
     "merged": "one whole model, the adapter worked into the base",
 }
+MODEL_KINDS: dict[Form, str] = {"merged": "the whole model, as the run left it"}
+"""Of a run that tuned the model's own weights."""
 AMOUNT_WIDTH = 26
 SHOWN_SECONDS = 0.25
 """Progress is drawn at most so often: each drawing costs bytes."""
@@ -45,7 +47,8 @@ class ExportDialog(ModalScreen[None]):
     def __init__(self, run: RunDirectory, run_name: str):
         super().__init__()
         self._export_run, self._run_name = run, run_name
-        self._kind: Form = "adapter"
+        self._kinds = ADAPTER_KINDS if _has_adapter(run) else MODEL_KINDS
+        self._kind: Form = next(iter(self._kinds))
         self._state: Literal["asking", "writing", "done"] = "asking"
         self._progress = ("", 0, 0, 0.0)
         self._told = Text()
@@ -55,7 +58,7 @@ class ExportDialog(ModalScreen[None]):
         with Vertical(classes="dialog"):
             yield Static(f"Export {self._run_name}", markup=False, classes="dialog-question")
             yield Lines(self._paint_kinds, id="export-kinds")
-            yield Input(str(self._folder("adapter")), id="export-folder", compact=True)
+            yield Input(str(self._folder(self._kind)), id="export-folder", compact=True)
             yield Lines(self._paint_state, id="export-state")
 
     def on_mount(self) -> None:
@@ -69,7 +72,7 @@ class ExportDialog(ModalScreen[None]):
     def _paint_kinds(self, width: int, height: int) -> list[Text]:
         look = look_of(self)
         lines = []
-        for kind, what in KINDS.items():
+        for kind, what in self._kinds.items():
             chosen = kind == self._kind
             mark = look.glyph("● ", "* ") if chosen else "  "
             line = Text().append(mark + kind.ljust(9), style=look.accent if chosen else look.dim)
@@ -80,17 +83,22 @@ class ExportDialog(ModalScreen[None]):
         look = look_of(self)
         if self._state == "asking":
             keys = Text()
-            for key, what in (("enter", "write it"), ("up/down", "choose"), ("esc", "leave")):
+            choose = [("up/down", "choose")] if len(self._kinds) > 1 else []
+            for key, what in (("enter", "write it"), *choose, ("esc", "leave")):
                 keys.append(key, style=look.accent).append(f" {what}   ", style=look.dim)
-            return [self._told, keys]
+            return [*self._told_lines(width), keys]
         if self._state == "done":
-            return [self._told, Text().append("esc", style=look.accent).append(" back", style=look.dim)]
+            return [*self._told_lines(width), Text().append("esc", style=look.accent).append(" back", style=look.dim)]
         detail, done, total, began_at = self._progress
         seconds = time.monotonic() - began_at
         rate = f" {bytes_text(done / seconds)}/s" if done and seconds > 1 else ""
         amount = (bytes_of_text(done, total) + rate if total else "").rjust(AMOUNT_WIDTH)
         bar = progress_bar(done, total, max(10, width - AMOUNT_WIDTH), look)
         return [Text(detail or "starting", style=look.dim), bar.append(amount)]
+
+    def _told_lines(self, width: int) -> list[Text]:
+        """What came of it, a line at least."""
+        return list(self._told.wrap(self.app.console, width)) or [Text()]
 
     def _show(self) -> None:
         for lines in self.query(Lines):
@@ -100,7 +108,8 @@ class ExportDialog(ModalScreen[None]):
         if self._state != "asking":
             return
         folder, before = self.query_one(Input), self._folder(self._kind)
-        self._kind = "merged" if self._kind == "adapter" else "adapter"
+        kinds = list(self._kinds)
+        self._kind = kinds[(kinds.index(self._kind) + 1) % len(kinds)]
         if folder.value == str(before):
             folder.value = str(self._folder(self._kind))
         self._show()
@@ -139,9 +148,21 @@ class ExportDialog(ModalScreen[None]):
             told = Text(f"{problem.what}. {problem.fix}", style=look.bad)
             self.app.call_from_thread(self._end, "asking", told)
         else:
-            told = Text().append(look.glyph("✓ ", "+ "), style=look.good).append(printable(written, 500))
+            told = (
+                Text().append(look.glyph("✓ ", "+ "), style=look.good).append(f"written to {printable(written, 500)}")
+            )
             self.app.call_from_thread(self._end, "done", told)
 
     def _end(self, state: Literal["asking", "done"], told: Text) -> None:
         self._state, self._told = state, told
+        shown = self.query_one("#export-state", Lines)
+        shown.styles.height = len(self._told_lines(shown.content_size.width)) + 1
         self._show()
+
+
+def _has_adapter(run: RunDirectory) -> bool:
+    """Whether `run` trained an adapter; a run whose spec cannot be read is told of when it is exported."""
+    try:
+        return run.spec().method.adapts
+    except Problem:
+        return True

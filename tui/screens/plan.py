@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
 from textual import on, work
@@ -85,6 +87,8 @@ class PlanScreen(KeyedScreen):
         self._geometry: Geometry | None = None
         self._machine: Hardware | None = None
         """The card that is planned for instead of this machine."""
+        self._speed: Literal["unknown", "measuring", "settled"] = "unknown"
+        """Of this machine: settled once it was measured, or was found not to be measurable now."""
         self._counted: dict[str, Geometry | None] = {}
         """The model that each of the wider views was worked out for."""
 
@@ -233,8 +237,43 @@ class PlanScreen(KeyedScreen):
         else:
             self._geometry = found.geometry
             self.plan.show(found)
+            if self._machine is None and self._speed == "unknown":
+                self._measure_speed(found.hardware)
         self.query_one("#title", Lines).repaint()
         self.query_one(KeyBar).repaint()
+
+    def _measure_speed(self, hardware: Hardware) -> None:
+        """Measure this machine beside everything else, and price the plan anew with what was found.
+
+        In a thread of its own kind: nobody who quits has to wait for a benchmark.
+        """
+        app, self._speed = self.app, "measuring"
+
+        def measure() -> None:
+            measured = self.sources.measure_speed(hardware)
+            with suppress(RuntimeError):  # the app was left meanwhile
+                app.call_from_thread(self._speed_settled, measured)
+
+        threading.Thread(target=measure, daemon=True, name="speed").start()
+        self.query_one("#title", Lines).repaint()
+
+    def _speed_settled(self, measured: bool) -> None:
+        self._speed = "settled"
+        if not self.is_attached:
+            return
+        self.query_one("#title", Lines).repaint()
+        if measured and self._machine is None and self.plan.board is not None:
+            assert self._model is not None
+            self._price_in_thread(self._model)
+
+    @work(thread=True, exclusive=True, group="plan")
+    def _price_in_thread(self, model: Path) -> None:
+        try:
+            found = self.sources.plan(model, self.sources.hardware())
+        except Problem:
+            return  # the plan that is shown stands
+        if not get_current_worker().is_cancelled:
+            self.app.call_from_thread(self.plan.update, found)
 
     @work(thread=True, exclusive=True, group="views")
     def _count_in_thread(self, view: str, geometry: Geometry | None) -> None:
@@ -264,4 +303,7 @@ class PlanScreen(KeyedScreen):
             if self._machine is not None and self.view == "plan":
                 shown.append(f"on {device_name(self._machine)}, not this machine")
             line.append("   ").append(drawable(look.separator.join(shown), look), style=look.dim)
-        return [spread(line, Text().append(TITLES[self.view], style=look.accent), width, look)]
+        right = TITLES[self.view]
+        if self._speed == "measuring" and self.view == "plan" and self._machine is None:
+            right = f"measuring this machine's speed {look.ellipsis}"
+        return [spread(line, Text().append(right, style=look.accent), width, look)]

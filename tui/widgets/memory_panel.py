@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 LABEL_WIDTH = 10
 SIZE_WIDTH = 9
-OF_TOTAL_WIDTH = 12
+BESIDE_WIDTH = 12
+TRIED_WIDTH = 17
+"""Beside the prediction, of a run whose trial step was measured."""
 
 
 class MemoryPanel(Painted):
@@ -43,7 +45,8 @@ class MemoryPanel(Painted):
             measured = {"ours": measured_peak}
         total, others = device_memory(state, measured_peak)
         scale = min(total or 2 * peak, ZOOM * max(peak, measured_peak + others)) or 1
-        bar_width = max(8, width - LABEL_WIDTH - SIZE_WIDTH - OF_TOTAL_WIDTH)
+        tried = f", tried {bytes_text(state.probe['measured'])}" if state.probe.get("measured") else ""
+        bar_width = max(8, width - LABEL_WIDTH - SIZE_WIDTH - (TRIED_WIDTH if tried else BESIDE_WIDTH))
         lines = []
         for label, components, amount, beside in (
             ("predicted", predicted, peak, 0),
@@ -53,8 +56,8 @@ class MemoryPanel(Painted):
             bar = render_memory_bar(components, scale, bar_width, others_bytes=beside, look=look, cut=scale < total)
             line.append_text(bar)
             line.append(f"{bytes_text(amount or None):>{SIZE_WIDTH}}")
-            of_total = f" of {bytes_text(total)}" if total and label == "measured" else ""
-            lines.append(line.append(of_total, style=look.dim))
+            of_total = f" of {bytes_text(total)}" if total else ""
+            lines.append(line.append(of_total if label == "measured" else tried, style=look.dim))
         shown = {**(measured if len(measured) > 1 else predicted), **({"others": others} if others else {})}
         free = max(0, total - measured_peak - others) if total else None
         return lines + render_memory_legend(shown, width, look, free)

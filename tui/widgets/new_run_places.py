@@ -14,6 +14,7 @@ from typing import Literal
 
 from engine.demo import HELD_OUT_FILE, MODEL_DIRECTORY, TRAIN_FILE
 from engine.spec import RunSpec
+from profiles.problem import Problem
 
 Kind = Literal["model", "data"]
 
@@ -24,6 +25,8 @@ MODEL_SIGNS = ("config.json", "adapter_config.json")
 WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt")
 # A folder with more entries than this is no place to pick from; the path line reaches the rest.
 MOST_ENTRIES = 400
+# Former runs whose model and data the pickers offer; older ones are found by their path.
+FORMER_RUNS = 30
 HELD_OUT_WORDS = ("held-out", "held_out", "heldout", "validation", "valid", "val", "dev", "eval", "test")
 
 
@@ -35,6 +38,19 @@ class Place:
     label: str
     group: str
     choosable: bool = True
+
+
+def former_specs() -> list[RunSpec]:
+    """Specs of former runs, newest first."""
+    from engine.run.directory import list_runs
+
+    specs = []
+    for run in list_runs()[:FORMER_RUNS]:
+        try:
+            specs.append(run.spec())
+        except Problem:
+            continue  # a damaged run folder is told of on Home; here it only has nothing to offer
+    return specs
 
 
 def model_places(

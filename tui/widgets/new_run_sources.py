@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.spec import RunSpec
-from profiles.problem import Problem
 from tui.widgets.new_run_draft import Draft, kept_reasons
-from tui.widgets.new_run_places import Place, data_places, model_places
+from tui.widgets.new_run_places import Place, data_places, former_specs, model_places
 from tui.widgets.plan_sources import PlanSources
 
 if TYPE_CHECKING:
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from engine.run.room import Room
     from profiles.geometry import ModelReport
     from profiles.planner import Plan
-
-# Former runs whose model and data the pickers offer; older ones are found by their path.
-FORMER_RUNS = 30
 
 
 def _inspect_model(path: Path) -> ModelReport:
@@ -78,19 +74,6 @@ def _launch(spec: RunSpec, wait: bool) -> RunDirectory:
     from engine.run.launch import launch
 
     return launch(spec, wait=wait)
-
-
-def former_specs() -> Sequence[RunSpec]:
-    """Specs of former runs, newest first."""
-    from engine.run.directory import list_runs
-
-    specs = []
-    for run in list_runs()[:FORMER_RUNS]:
-        try:
-            specs.append(run.spec())
-        except Problem:
-            continue  # a damaged run folder is told of on Home; here it only has nothing to offer
-    return specs
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,9 @@ from rich.text import Text
 from profiles.problem import Problem, printable
 from tui.theme import Look
 
+LEAST_VALUE_WIDTH = 12
+"""Columns beside a label in which a value can be read."""
+
 # Our own sentences (reasons, problems) use these signs; an ASCII terminal gets what stands beside them.
 _WRITTEN_OUT = {
     "·": "-", "…": "...", "›": ">", "‹": "<", "−": "-", "–": "-", "—": "-", "×": "x", "≈": "~", "°": " deg ",
@@ -32,13 +35,18 @@ def cut(text: str, width: int, look: Look) -> str:
 
 
 def facts(rows: Sequence[tuple[str, str | Text]], look: Look, label_width: int, width: int) -> Text:
-    """Labels in one dim column, and what they name beside them, wrapped to `width` columns in all."""
-    lines = []
+    """Labels in one dim column, and what they name beside them (below them, where that would be a mere strip), wrapped
+    to `width` columns in all."""
+    lines: list[str | Text] = []
+    room = width - label_width
     for label, value in rows:
-        room = max(8, width - label_width)
+        if room < LEAST_VALUE_WIDTH:
+            lines.append(Text(label, style=look.dim))
+            lines += wrapped(value, max(8, width), look)
+            continue
         for number, line in enumerate(wrapped(value, room, look)):
             lines.append(Text.assemble((f"{'' if number else label:<{label_width}}", look.dim), line))
-    return Text("\n").join(lines)
+    return Text("\n").join(line if isinstance(line, Text) else Text(line) for line in lines)
 
 
 def wrapped(value: str | Text, width: int, look: Look) -> list[str | Text]:

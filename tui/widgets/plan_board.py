@@ -87,6 +87,10 @@ class Board:
         settings = self.settings
         self._field = settings[(settings.index(self.setting) + direction) % len(settings)].field
 
+    def choose(self, setting: Setting) -> None:
+        """Go to a setting of the ones there are."""
+        self._field = setting.field
+
     def change(self, direction: int) -> Problem | None:
         """Move the chosen setting one step; the refusal where that cannot be."""
         setting, row = self.setting, self.row

@@ -68,7 +68,7 @@ class PlanDetail(Painted):
         lines += self._why_lines(row, width, look)[:room]
         lines += confirmation
         if height - len(lines) > 4:
-            lines += [*_phase_lines(row.shown, look), Text(), *self._values(row.shown, width, look)]
+            lines += [*_phase_lines(row.shown, width, look), Text(), *self._values(row.shown, width, look)]
         return [cut(line, width, look) for line in lines]
 
     def _state_line(self, profile: Profile, width: int, look: Look) -> Text:
@@ -96,17 +96,12 @@ class PlanDetail(Painted):
         if found is None:
             return []
         if isinstance(found, Confirming):
-            text = Text().append(f"a child process counts one step's tensors {look.ellipsis}", style=look.dim)
+            said, style = f"a child process counts one step's tensors {look.ellipsis}", look.dim
         elif isinstance(found, Problem):
-            text = Text().append(drawable(f"could not confirm: {found.what}", look), style=look.warn)
+            said, style = f"could not confirm: {found.what}", look.warn
         else:
-            predicted = profile.estimate.allocated_bytes
-            difference = words.difference_words(found.allocated_bytes, predicted)
-            text = Text.assemble(
-                (f"{bytes_text(found.allocated_bytes)} of tensors, {difference}", look.strong),
-                (f" against the formula's {bytes_text(predicted)}", look.dim),
-            )
-        return [Text.assemble((f"{'replay':<{LABEL}}", look.dim), text)]
+            said, style = words.replay_words(found.allocated_bytes, found.phases, profile.estimate), ""
+        return _labelled("replay", [said], width, look, style)
 
     def _values(self, profile: Profile, width: int, look: Look) -> list[Text]:
         """Every value the profile sets, with its reason; for a screen that has the room."""
@@ -123,17 +118,20 @@ class PlanDetail(Painted):
         return lines
 
 
-def _phase_lines(profile: Profile, look: Look) -> list[Text]:
+def _phase_lines(profile: Profile, width: int, look: Look) -> list[Text]:
     """The tensors' bytes at the highest point of each phase of a step."""
-    phases = [f"{name} {bytes_text(size)}" for name, size in profile.estimate.phases.items()]
-    if not phases:
-        return []
-    return [Text.assemble((f"{'phases':<{LABEL}}", look.dim), (look.separator.join(phases), look.dim))]
+    from profiles.memory import TRAINING_PHASES  # here, since the first screen is shown without it
+
+    order = ("loading", *TRAINING_PHASES, "evaluation", "answers", "saving")
+    known = profile.estimate.phases
+    phases = [f"{name} {bytes_text(known[name])}" for name in order if name in known]
+    return _labelled("phases", [look.separator.join(phases)], width, look, look.dim) if phases else []
 
 
-def _labelled(label: str, sentences: Sequence[str], width: int, look: Look) -> list[Text]:
+def _labelled(label: str, sentences: Sequence[str], width: int, look: Look, style: str = "") -> list[Text]:
     """Each sentence on lines of its own beside one dim label."""
     lines = [part for sentence in sentences for part in wrapped(sentence, max(20, width - LABEL), look)]
     return [
-        Text.assemble((f"{label if not number else '':<{LABEL}}", look.dim), line) for number, line in enumerate(lines)
+        Text.assemble((f"{label if not number else '':<{LABEL}}", look.dim), (str(line), style))
+        for number, line in enumerate(lines)
     ]

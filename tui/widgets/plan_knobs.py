@@ -10,6 +10,7 @@ from tui.widgets.painted import Painted, cut
 from tui.widgets.plan_board import current_value
 
 if TYPE_CHECKING:
+    from tui.widgets.new_run_draft import Setting
     from tui.widgets.plan_board import Board
 
 SHORT = {"data.sequence_length": "length", "method.trained_layers": "layers"}
@@ -35,10 +36,9 @@ class PlanKnobs(Painted):
         if board is None:
             return []
         names, values = Text(no_wrap=True), Text(no_wrap=True)
-        for setting in board.settings:
+        for setting in _around(board, width):
             chosen = setting is board.setting
-            label = SHORT.get(setting.field, setting.label)
-            shown = setting.show(current_value(setting, board.profile.settings))
+            label, shown = _shown(setting, board)
             room = max(len(label), len(shown))
             before, after = (look.glyph("‹", "<"), look.glyph("›", ">")) if chosen else (" ", " ")
             changed = setting.field in board.row.changes
@@ -49,3 +49,19 @@ class PlanKnobs(Painted):
             names.append(BETWEEN[2:])
             values.append(BETWEEN[2:])
         return [cut(names, width, look), cut(values, width, look)]
+
+
+def _shown(setting: Setting, board: Board) -> tuple[str, str]:
+    """The name and the value of a setting."""
+    return SHORT.get(setting.field, setting.label), setting.show(current_value(setting, board.profile.settings))
+
+
+def _around(board: Board, width: int) -> list[Setting]:
+    """The settings that there is room for: all of them, or the last ones up to the one that is moved."""
+    settings = board.settings
+    widths = [len(BETWEEN) + max(map(len, _shown(setting, board))) for setting in settings]
+    end = settings.index(board.setting) + 1
+    start = 0
+    while sum(widths[start:end]) > width and start < end - 1:
+        start += 1
+    return settings[start:]

@@ -15,7 +15,7 @@ from tui import plan_words as words
 from tui.format import bytes_text, rate_text
 from tui.plan_views import HERE, smallest
 from tui.theme import Look
-from tui.widgets.new_run_text import drawable
+from tui.widgets.new_run_text import drawable, wrapped
 from tui.widgets.painted import Painted, cut, fit, right
 
 if TYPE_CHECKING:
@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from tui.plan_views import ViewRow
 
 GAP = "  "
+BETWEEN = "   "
 PEAK_WIDTH, RATE_WIDTH = 10, 13
 RATES_FROM = 128
 """From this width on each cell has the speed behind the peak."""
+NARROW = 66
+"""Below this width only the row under the cursor has its facts."""
 NAME_WIDTHS = (12, 40)
-DETAIL_ROWS = 3
-"""A blank line, then two about the row under the cursor."""
+DETAIL_ROWS = 4
+"""A blank line, then three about the row under the cursor."""
 
 
 class PlanMatrix(Painted, can_focus=True):
@@ -88,16 +91,17 @@ class PlanMatrix(Painted, can_focus=True):
     def paint(self, width: int, height: int) -> list[Text]:
         look = self.look
         cell = PEAK_WIDTH + (RATE_WIDTH if width >= RATES_FROM else 0)
-        facts = self._facts if width >= RATES_FROM else self._facts[:1]
+        gap = GAP if width >= NARROW else GAP[1:]
+        facts = self._facts if width >= RATES_FROM else self._facts[:1] if width >= NARROW else ()
         fact_widths = [
             max(len(name), *(cell_len(row.facts[index]) for row in self._rows), 0) for index, name in enumerate(facts)
         ]
-        rest = width - sum(fact_widths) - len(words.METHODS) * (cell + len(GAP)) - len(GAP) * len(facts)
+        rest = width - sum(fact_widths) - len(words.METHODS) * (cell + len(gap)) - len(gap) * len(facts)
         name_width = max(NAME_WIDTHS[0], min(NAME_WIDTHS[1], rest))
         header = [fit(self._title, name_width, look)]
         header += [right(name, room, look) for name, room in zip(facts, fact_widths, strict=True)]
         header += [fit(method, cell, look) for method in words.METHODS]
-        lines = [self._legend(look), Text().append(GAP.join(header), style=look.dim)]
+        lines = [self._legend(width, look), Text().append(gap.join(header), style=look.dim)]
         if not self._rows:
             return [*lines, Text().append(f"working it out {look.ellipsis}", style=look.dim)]
         rows = max(1, height - len(lines) - DETAIL_ROWS)
@@ -107,9 +111,9 @@ class PlanMatrix(Painted, can_focus=True):
             line = Text(no_wrap=True)
             line.append(fit(drawable(name, look), name_width, look), style=look.strong if row.fits else look.dim)
             for text, room in zip(row.facts, fact_widths, strict=False):
-                line.append(GAP + right(drawable(text, look), room, look), style=look.dim)
+                line.append(gap + right(drawable(text, look), room, look), style=look.dim)
             for method in words.METHODS:
-                line.append(GAP).append_text(self._cell(row.profiles.get(method), cell, look))
+                line.append(gap).append_text(self._cell(row.profiles.get(method), cell, look))
             line.truncate(width, pad=True)
             if index == self._cursor:
                 line.stylize_before(look.selected)
@@ -127,21 +131,28 @@ class PlanMatrix(Painted, can_focus=True):
             row.profiles[row.fits[0]] if row.fits else min(row.profiles.values(), key=lambda each: each.peak_bytes)
         )
         named = Text().append(row.name, style=look.strong)
+        if width < NARROW:
+            named.append(f" {row.facts[0]}", style=look.dim)
         state = words.room_words(profile)
         named.append(f"  {words.method_words(profile.settings)} {state}", style=look.good if profile.fits else look.bad)
-        parts = [*words.settings_words(profile.settings), f"{words.rate_words(profile)} tok/s"]
+        parts = [f"{words.rate_words(profile)} tok/s", *words.settings_words(profile.settings)]
         rest = look.separator.join(parts) if profile.fits else profile.missing
-        return [Text(), named, Text().append(drawable(rest, look), style=look.dim)]
+        more = [Text.assemble((str(line), look.dim)) for line in wrapped(rest, width, look)]
+        return [Text(), named, *more[: DETAIL_ROWS - 2]]
 
-    def _legend(self, look: Look) -> Text:
+    def _legend(self, width: int, look: Look) -> Text:
         legend = Text().append("peak memory; ", style=look.dim)
         legend.append(look.glyph(words.FITS, "+"), style=look.good).append(" fits, ", style=look.dim)
         legend.append(look.glyph(words.NO_FIT, "x"), style=look.bad).append(" does not fit", style=look.dim)
         if not self._done and self._rows:
-            legend.append(f"   {len(self._rows)} so far {look.ellipsis}", style=look.accent)
+            legend.append(f"{BETWEEN}{len(self._rows)} so far {look.ellipsis}", style=look.accent)
         elif self._rows and self._rows[0].name == HERE:
-            enough = [f"{method} from {row.facts[0]}" for method, row in reversed(smallest(self._rows).items())]
-            legend.append("   ").append(look.separator.join(enough), style=look.accent)
+            found = smallest(self._rows)
+            enough = [f"{each} {found[each].facts[0] if each in found else 'none'}" for each in reversed(words.METHODS)]
+            answer = f"enough for {look.separator.join(enough)}" if found else "no card of the catalogue is enough"
+            if legend.cell_len + len(BETWEEN) + len(answer) > width:
+                return Text().append(answer, style=look.accent)
+            legend.append(BETWEEN).append(answer, style=look.accent)
         return legend
 
     def _cell(self, profile: Profile | None, width: int, look: Look) -> Text:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiles.problem import Problem
 from tui.widgets.new_run_places import Place
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from profiles.settings import Settings
     from tui.plan_views import ViewRow
 
+_ONE_CHILD = threading.Lock()
+"""A replay beside the benchmark would slow it down, and be measured with it."""
+RECENT_RUNS = 30
+"""A run that is still live is among the newest."""
 REPLAY_SECONDS = 90.0
 """A replay that takes longer is given up: the formula stands without it."""
 
@@ -30,6 +35,21 @@ def _hardware() -> Hardware:
     from profiles.hardware import probe
 
     return probe(runs_root())
+
+
+def _measure_speed(hardware: Hardware) -> bool:
+    from engine.fit.rates import is_measured, measure_rates
+    from engine.run.directory import list_runs
+    from engine.run.launch import liveness
+
+    if is_measured(hardware) or any(liveness(run) == "live" for run in list_runs()[:RECENT_RUNS]):
+        return False
+    try:
+        with _ONE_CHILD:
+            measure_rates(hardware)
+    except Problem:
+        return False  # the catalogue's figures stand
+    return is_measured(hardware)
 
 
 def _find(path: Path) -> Geometry:
@@ -53,7 +73,10 @@ def _price(plan: Plan, values: Mapping[str, Any]) -> Profile:
 def _replay(geometry: Geometry, settings: Settings, cancelled: threading.Event) -> Replayed | None:
     from engine.fit.replay import replay
 
-    return replay(geometry, settings, timeout_seconds=REPLAY_SECONDS, cancelled=cancelled)
+    with _ONE_CHILD:
+        if cancelled.is_set():
+            return None
+        return replay(geometry, settings, timeout_seconds=REPLAY_SECONDS, cancelled=cancelled)
 
 
 def _models(hardware: Hardware) -> Iterator[ViewRow]:
@@ -71,8 +94,7 @@ def _cards(geometry: Geometry, hardware: Hardware) -> Iterator[ViewRow]:
 def _places() -> Sequence[Place]:
     """Models on this machine, then those of the catalogue, under their names."""
     from profiles.model_catalogue import catalogue_models
-    from tui.widgets.new_run_places import model_places
-    from tui.widgets.new_run_sources import former_specs
+    from tui.widgets.new_run_places import former_specs, model_places
 
     named = [Place(Path(model.name), model.name, "catalogue") for model in catalogue_models()]
     return [*model_places(former_specs()), *named]
@@ -82,6 +104,8 @@ def _places() -> Sequence[Place]:
 class PlanSources:
     hardware: Callable[[], Hardware] = _hardware
     """This machine, now."""
+    measure_speed: Callable[[Hardware], bool] = _measure_speed
+    """Measure this machine's speed if that was not done and no run would be disturbed: some seconds. Whether it was."""
     places: Callable[[], Sequence[Place]] = _places
     """Models to plan for, those of the catalogue included."""
     find: Callable[[Path], Geometry] = _find

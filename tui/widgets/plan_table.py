@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 GAP = "  "
 BAR_WIDTHS = (7, 60)
+NARROW = 66
+"""Below this width there is room for two numbers only: the peak, and the time or, without data, the speed."""
 WIDE = 100
 """From this width on a profile that does not fit has its numbers in the columns, not a sentence across them."""
 
@@ -56,7 +58,7 @@ SHORT_METHOD = Column("method", lambda profile: words.method_words(profile.setti
 SHORT_NAME = 15
 NUMBERS = (
     Column("peak", lambda profile: bytes_text(profile.peak_bytes)),
-    Column("headroom", lambda profile: bytes_text(profile.headroom_bytes)),
+    Column("headroom", lambda profile: bytes_text(profile.headroom_bytes), from_width=NARROW),
     Column("tok/s", words.rate_words),
     Column("time", words.time_words),
     Column("trained", lambda profile: compact_text(profile.trainable_parameters), from_width=WIDE),
@@ -139,7 +141,8 @@ class _Layout:
 def _layout(profiles: list[Profile], width: int, with_time: bool) -> _Layout:
     wide = width >= WIDE
     name, method = (PROFILE, METHOD) if wide else (SHORT_PROFILE, SHORT_METHOD)
-    numbers = tuple(each for each in NUMBERS if width >= each.from_width and (with_time or each.title != "time"))
+    left_out = {"tok/s"} if with_time and width < NARROW else set() if with_time else {"time"}
+    numbers = tuple(each for each in NUMBERS if width >= each.from_width and each.title not in left_out)
     widths = {each.title: _width(each, profiles) for each in (name, method, *numbers)}
     if not wide:
         widths["profile"] = min(widths["profile"], SHORT_NAME)

@@ -110,6 +110,16 @@ class PlanView(Vertical):
         self.table.focus()
         self._show()
 
+    def update(self, plan: Plan) -> None:
+        """Show `plan`, of the same model, in place of the one before; what a person chose and changed is kept."""
+        before = self.board
+        if before is None:
+            return
+        self.board = Board(plan, self._sources.price, before.row.proposed.name, before.row.changes)
+        self.board.choose(before.setting)
+        self._refusal = self.board.refusal
+        self._show()
+
     def why_not(self, name: str) -> str | None:
         """Why the key `setting`, `less`, `more` or `reset` cannot be used now; None when it can."""
         if self.board is None:
