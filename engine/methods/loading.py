@@ -13,6 +13,9 @@ from profiles.problem import Problem, printable
 
 LOADING_FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
 
+# Looked through at once: a whole embedding's copies would be more than a training step takes.
+_CHECKED_NUMBERS = 1 << 22
+
 
 def load_tokenizer(path: Path) -> Any:
     """The tokenizer in a model directory. Raises Problem when there is none or it cannot be read."""
@@ -70,6 +73,8 @@ def load_base(
         raise Problem(
             str(path), f"cannot be loaded: {_short(error)}", "Run `finetui inspect` on the folder."
         ) from error
+    if quantise:
+        _let_go_of_file(model)
     _refuse_incomplete(path, report)
     _refuse_non_finite(path, model)
     model.generation_config.pad_token_id = model.generation_config.pad_token_id or model.config.pad_token_id
@@ -86,6 +91,13 @@ def attach_adapter(model: transformers.PreTrainedModel, path: Path, *, trainable
         raise Problem(str(path), f"is not an adapter for this model: {_short(error)}", "Train it again.") from error
 
 
+def _let_go_of_file(model: transformers.PreTrainedModel) -> None:
+    """Copy what is not quantised: on a CPU it may be a view of the mapped file, which would stay with its matrices."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.device.type == "cpu":
+            parameter.data = parameter.data.clone()
+
+
 def _refuse_incomplete(path: Path, report: dict[str, Any]) -> None:
     # transformers fills absent tensors with random numbers and goes on; a person must not train on those.
     missing = sorted(report["missing_keys"])
@@ -100,7 +112,9 @@ def _refuse_incomplete(path: Path, report: dict[str, Any]) -> None:
 
 def _refuse_non_finite(path: Path, model: transformers.PreTrainedModel) -> None:
     for name, tensor in model.named_parameters():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if tensor.is_floating_point() and not all(
+            part.isfinite().all() for part in tensor.detach().flatten().split(_CHECKED_NUMBERS)
+        ):
             raise Problem(
                 f"{path}, tensor {printable(name)}",
                 "holds values that are not finite numbers, so every loss would be one",

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 from engine.run.records import from_line, to_line
@@ -59,7 +60,8 @@ class Channel:
                 return
             except (BrokenPipeError, ConnectionResetError):
                 self.supervisor_gone = True
-        print(f"not journalled, the supervisor is gone: {line.decode().rstrip()}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # a full disk must not keep the worker from what it can still save
+            print(f"not journalled, the supervisor is gone: {line.decode().rstrip()}", file=sys.stderr, flush=True)
 
     def commands(self) -> list[str]:
         """What was asked since the last call, in order, without waiting: stop, save, evaluate, sample."""

@@ -53,7 +53,7 @@ def go_down(spec: RunSpec, state: RunState, shortage: Shortage, learnt_to: int |
     rung = next_rung(values, shortage.where, on_gpu=on_gpu, learnt=learnt_to is not None)
     doing = _DOING[shortage.where]
     if rung is None:
-        raise _end_of_ladder(state, f"ran out {doing} ({shortage.what})", on_gpu)
+        raise _end_of_ladder(state, f"ran out {doing} ({shortage.what})", on_gpu, learnt_to)
     changes = {field: list(change) for field, change in rung.changes.items()}
     start = f"step {learnt_to}" if learnt_to else "the start"
     return {
@@ -65,12 +65,14 @@ def go_down(spec: RunSpec, state: RunState, shortage: Shortage, learnt_to: int |
     }
 
 
-def _end_of_ladder(state: RunState, what: str, on_gpu: bool) -> Problem:
+def _end_of_ladder(state: RunState, what: str, on_gpu: bool, learnt_to: int | None) -> Problem:
     if state.adjusted:
         tried = ", ".join(f"{field} {value}" for field, value in state.adjusted.items())
         what += f", also with {tried}: all that leaves the training as it is was tried"
     else:
         what += ", with settings that are the leanest of this method already"
+    if learnt_to:
+        what += f"; the checkpoint of step {learnt_to} remains"
     return Problem(
         "GPU memory" if on_gpu else "RAM",
         what,

@@ -3,8 +3,9 @@
 A record is one JSON object on one line of events.jsonl: {"v": 1, "seq": n, "at": unix seconds, "kind": ..., fields}.
 The kinds and their fields (bytes, seconds and tokens as plain numbers):
 
-queued      needed_bytes, free_bytes, usable_bytes, total_bytes, device, holders [{name, user, pid, bytes}], ahead,
-            text: the run waits until its memory is free, and `ahead` runs wait before it
+queued      needed_bytes, free_bytes, usable_bytes, total_bytes, reserve_bytes, device,
+            holders [{name, user, pid, bytes}], ahead, text: the run waits until its memory is free, and `ahead` runs
+            wait before it
 attempt     number, resumed_from (step or null), worker_pid, adjusted {field: value}: a worker process starts, the first
             time, after a resume or after a rung of the ladder; `adjusted` are the fields the ladder changed
 ladder      number, where (loading | step | evaluation | answers | saving), what, changes {field: [old, new]}, text:

@@ -47,6 +47,11 @@ class JournalWriter:
             os.fsync(self._descriptor)
         return event
 
+    @property
+    def sequence(self) -> int:
+        """The number of the last event that was written; 0 before the first."""
+        return self._sequence
+
     def offset(self) -> int:
         """Where the last appended event ends, in bytes; 0 before the first."""
         return os.lseek(self._descriptor, 0, os.SEEK_CUR)

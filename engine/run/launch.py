@@ -8,9 +8,11 @@ import subprocess
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.modules import module_command, module_environment
+from engine.run.adjusted import adjusted_spec
 from engine.run.control import ask
 from engine.run.directory import RunDirectory, create_run, runs_root
 from engine.run.disk_room import require_disk
+from engine.run.folding import read_state
 from engine.run.journal import last_event
 from engine.run.lock import lock_holder
 from engine.run.log import last_lines
@@ -52,7 +54,7 @@ def resume(run: RunDirectory, wait: bool = False) -> None:
     if state == "ended" and (end := last_event(run.events_path)) and end.get("outcome") == "finished":
         raise Problem(run.name, "is finished", "Start a new run to train further.")
     if wait:
-        _require_possible(run.spec())
+        _require_possible(adjusted_spec(run.spec(), read_state(run).adjusted))
     _start(run, "--resume", *_options(wait))
 
 
@@ -92,7 +94,8 @@ def _require_possible(spec: RunSpec) -> None:
     if not room.possible:
         raise Problem(
             spec.name,
-            f"needs {size_text(room.needed_bytes)}, and {room.device} has {size_text(room.total_bytes)} in all",
+            f"needs {size_text(room.needed_bytes)}, and {room.device} has {size_text(room.total_bytes)} in all, "
+            f"{size_text(room.reserve_bytes)} of them kept in reserve",
             "Make data.sequence_length or train.micro_batch smaller, or take a leaner method.",
         )
 

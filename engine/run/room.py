@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.run.claims import Claim, claims_of_others, other_runs
@@ -41,7 +41,7 @@ class Room:
     """What a run needs of its device and what is there for it now, in bytes.
 
     `free_bytes` leaves out what other runs of finetui were promised and have not taken yet; `usable_bytes` is that
-    less the reserve that every plan keeps.
+    less the reserve that every plan keeps, and `reserve_bytes` is that reserve while nobody else is on the device.
     """
 
     device: str
@@ -50,6 +50,7 @@ class Room:
     usable_bytes: int
     total_bytes: int
     holders: tuple[Holder, ...]
+    reserve_bytes: int = 0
 
     @property
     def fits(self) -> bool:
@@ -58,7 +59,7 @@ class Room:
     @property
     def possible(self) -> bool:
         """Whether the run would fit if nobody else were on the device."""
-        return self.needed_bytes <= self.total_bytes
+        return self.needed_bytes + self.reserve_bytes <= self.total_bytes
 
     def sentence(self) -> str:
         """What is needed, what is free and who holds the rest, as the rest of a sentence about the run."""
@@ -107,7 +108,14 @@ def room_on(hardware: Hardware, estimate: MemoryEstimate, run: RunDirectory | No
         usable_bytes=max(0, budget_bytes(hardware, estimate) - promised),
         total_bytes=total,
         holders=tuple(named[:MOST_HOLDERS]),
+        reserve_bytes=total - budget_bytes(_with_all_free(hardware), estimate),
     )
+
+
+def _with_all_free(hardware: Hardware) -> Hardware:
+    """The machine with nobody on it."""
+    ram = replace(hardware.ram, available_bytes=hardware.ram.total_bytes)
+    return replace(hardware, ram=ram, gpus=tuple(replace(gpu, used_bytes=0) for gpu in hardware.gpus))
 
 
 def device_name(plan: Mapping[str, Any], reading: Mapping[str, Any]) -> str | None:

@@ -101,6 +101,11 @@ class WorkerProcess:
         except (BlockingIOError, BrokenPipeError, ConnectionResetError):
             return False
 
+    def terminate(self) -> None:
+        """Ask the worker to stop by a signal, which it takes for the command."""
+        # The number is the worker's until `wait`, even once it has ended.
+        os.kill(self.pid, signal.SIGTERM)
+
     def kill(self) -> None:
         """End the worker and all that it started, at once."""
         # The group's number is the worker's pid, which cannot be taken by another before `wait`.

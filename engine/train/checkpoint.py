@@ -53,6 +53,11 @@ class Progress:
     loss_scale: dict[str, Any] | None = None
     """State of fp16's dynamic loss scale; None in other precisions."""
 
+    @property
+    def handed_over_step(self) -> int:
+        """The step whose weights are handed over: the best on held-out rows, else the last."""
+        return self.best_step or self.step
+
 
 @dataclass(frozen=True)
 class Saved:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from engine.data.tokenise import Example
 from engine.objectives.next_token import chunked_loss, summed_loss
+from engine.run.exhaustion import shortage
 from engine.train.batches import MicroBatch, collate
 from engine.train.document_attention import DOCUMENT_ATTENTION, VARLEN_ATTENTION, register, varlen_available
 from profiles.problem import Problem
@@ -112,7 +113,9 @@ class Forward:
         batch = self.collate(examples).to(device)
         try:
             ours = float(self.summed_loss(batch)) / batch.targets
-        except (TypeError, RuntimeError, ValueError):
+        except (TypeError, RuntimeError, ValueError) as error:
+            if shortage(error) is not None:
+                raise
             # A model that does not hand `document_lengths` on, or shapes its states otherwise.
             ours = float("nan")
         plain = sum(self.plain_loss(example) for example in examples) / batch.targets

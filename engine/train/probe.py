@@ -1,9 +1,9 @@
 """The trial step: what a run takes at its widest, measured before anything is learnt.
 
-Forward and backward on the heaviest rows, twice where gradients accumulate, the optimizer's step, and one batch of
-held-out loss. Gradients are emptied before the optimizer sees them, its rate is zero and its state is put back to the
-start, and random numbers are drawn from a copy of their state: a run goes on as if there had been no trial. An
-out-of-memory here is raised like any other.
+The optimizer's states, which every step but a run's first has beside it; forward and backward on the heaviest rows,
+twice where gradients accumulate; the optimizer's step; and one batch of held-out loss. The optimizer sees gradients of
+zero only, its rate is zero and its state is put back to the start, and random numbers are drawn from a copy of their
+state: a run goes on as if there had been no trial. An out-of-memory here is raised like any other.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def take_trial_step(setup: Setup, *, limit_seconds: float = TRIAL_SECONDS) -> Tr
         batch, held_out = _affordable(setup, limit_seconds)
         marked = setup.memory.mark()
         setup.model.train()
+        _make_states(setup)
         for _ in range(min(2, setup.spec.train.gradient_accumulation)):
             setup.add_gradients(batch, batch.targets)
         _update_nothing(setup)
@@ -95,16 +96,27 @@ def _summed_loss(setup: Setup, batch: MicroBatch) -> None:
         setup.forward.summed_loss(batch.to(setup.device))
 
 
+def _make_states(setup: Setup) -> None:
+    """Have the optimizer make its states, which it does in its first step."""
+    for parameter in setup.parameters.values():
+        parameter.grad = torch.zeros_like(parameter)
+    _step(setup)
+
+
+def _step(setup: Setup) -> None:
+    set_rate(setup.optimizer, 0.0)
+    # Not accelerate's wrapper: fp16's loss scale is not to learn from this.
+    setup.optimizer.step()
+    setup.optimizer.zero_grad(set_to_none=True)
+
+
 def _update_nothing(setup: Setup) -> None:
     """Clip the gradients and take the optimizer's step, with the memory that takes and without what it does."""
     gradient_norm(setup.parameters.values(), setup.spec.optimizer.max_gradient_norm)
     for parameter in setup.parameters.values():
         if parameter.grad is not None:
             parameter.grad.zero_()  # in fp16 they carry the loss scale, and may be no numbers
-    set_rate(setup.optimizer, 0.0)
-    # Not accelerate's wrapper: fp16's loss scale is not to learn from this.
-    setup.optimizer.step()
-    setup.optimizer.zero_grad(set_to_none=True)
+    _step(setup)
     for state in setup.optimizer.state.values():
         for name, value in state.items():
             if name.startswith("qmap"):  # bitsandbytes' table of 8-bit codes

@@ -150,6 +150,7 @@ def build(spec: RunSpec, report: PhaseReport) -> Setup:
         reasons.append("the model's attention dropout is left out: fused attention has none")
     parameters = trainable_parameters(model)
     optimizer = make_optimizer(parameters, spec.optimizer)
+    memory.leave_out_loading()
     return Setup(
         spec=spec,
         accelerator=accelerator,

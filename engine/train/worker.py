@@ -46,9 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
             attempt.out_of_memory(error, said)
             return EXIT_OUT_OF_MEMORY
         if isinstance(error, Problem):
-            traceback.print_exc()  # engine.log: the place in the code, for whoever wants it
             channel.send("problem", **error.as_dict())
             channel.send("outcome", outcome="failed", why=f"{error.where}: {error.what}", step=None)
+            with suppress(OSError):  # a full disk takes no log either
+                traceback.print_exc()  # engine.log: the place in the code, for whoever wants it
             return EXIT_PROBLEM
         raise
     return 0
@@ -110,8 +111,7 @@ class _Attempt:
             predicted_peak_bytes=estimate.peak_bytes,
         )
         self._require_disk(setup, geometry)
-        if setup.dataset.rejects:
-            setup.dataset.write_rejects(run.path / "rejects.jsonl")
+        self._write_rejects(setup)
         for note in setup.dataset.notes:
             channel.send("note", text=note)
         answer_batch = self.adjusted.get(ANSWER_BATCH, USUAL_ANSWER_BATCH)
@@ -145,8 +145,18 @@ class _Attempt:
         if (tokens := self.adjusted.get(EVALUATION_TOKENS)) is not None:
             from engine.train.batches import evaluation_batches
 
+            # Since then the step's own rows may have become fewer still, and those of evaluation with them.
+            most = setup.spec.train.micro_batch * setup.spec.data.sequence_length
             padded = setup.forward.padded
-            setup.held_out_batches = evaluation_batches(setup.dataset.held_out, tokens, padded=padded)
+            setup.held_out_batches = evaluation_batches(setup.dataset.held_out, min(tokens, most), padded=padded)
+
+    def _write_rejects(self, setup: Setup) -> None:
+        """Keep the rows that were set aside. A disk that became full since the start costs their file alone."""
+        if setup.dataset.rejects:
+            try:
+                setup.dataset.write_rejects(self.run.path / "rejects.jsonl")
+            except OSError as error:
+                self.channel.send("note", text=f"the rows set aside were not written down: {error.strerror}")
 
     def _require_disk(self, setup: Setup, geometry: Any) -> None:
         """Raises Problem before a first start on a disk without room for all the run will write; later it pauses."""

@@ -1,6 +1,6 @@
 """Trains on a small file system, fills it to the last byte while the run goes on, and frees it once the run says so.
 
-python fill_the_disk.py HOME MODEL ROWS
+python fill_the_disk.py HOME SPEC, a run's spec.toml
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1]
-sys.path[1:1] = [str(TESTS.parent), str(TESTS)]
+sys.path.insert(1, str(Path(__file__).parents[2]))
 
-from training import make_spec  # noqa: E402
-
-from engine.run.directory import RunDirectory  # noqa: E402
-from engine.run.folding import read_state  # noqa: E402
-from engine.run.launch import launch, liveness  # noqa: E402
-from engine.run.summary import summarise  # noqa: E402
+from engine.run.directory import RunDirectory
+from engine.run.folding import read_state
+from engine.run.launch import launch, liveness
+from engine.run.summary import summarise
+from engine.spec import load_spec
 
 PATIENCE_SECONDS = 200
 
@@ -43,17 +41,16 @@ def fill(path: Path) -> None:
                 continue
 
 
-def main(home: Path, model: Path, rows: Path) -> None:
+def main(home: Path, spec: Path) -> None:
     os.environ |= {"FINETUI_HOME": str(home), "OMP_NUM_THREADS": "2"}
-    spec = make_spec(model, rows, train={"max_steps": 110}, checkpoint={"every_steps": 100})
-    run = launch(spec)
+    run = launch(load_spec(spec))
     wait(run, lambda: read_state(run).step >= 3, "the first steps")
     fill(home / "filler")
     wait(run, lambda: read_state(run).phase == "paused", "the pause")
     print(summarise(run).why)
     assert "free on the disk of runs: free some space, or stop" in summarise(run).why
     (home / "filler").unlink()
-    wait(run, lambda: read_state(run).step > 100, "the steps after the pause")
+    wait(run, lambda: read_state(run).step > 50, "the steps after the pause")
     while liveness(run) == "live":
         time.sleep(0.05)
     state = read_state(run)

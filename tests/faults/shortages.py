@@ -2,7 +2,7 @@
 
 As a program it is the real training worker under such a condition: `python shortages.py CONDITION RUN_PATH`, where
 CONDITION is JSON: {"address_space_mib": n} lets the process grow by that much once its model is loaded;
-{"place": "step", "rows": n, "after": n} raises CUDA's error (see `run_short`).
+{"place": "step", "rows": n, "after": n} raises an error as it comes from CUDA or a CPU (see `run_short`).
 """
 
 from __future__ import annotations
@@ -28,18 +28,25 @@ MIB = 1 << 20
 SAID = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.64 GiB"
 
 
+CPU_SAID = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
+
+
 @contextmanager
-def run_short(place: str, *, rows: int = 0, after: int = 0) -> Iterator[None]:
-    """Within the block, what happens at `place` raises CUDA's out of memory from the `after`-th time on, when more than
-    `rows` documents go through the model at once: in a step, in held-out loss ("evaluation") or in answers. In "packed"
-    steps `rows` are tokens; "loading" and "saving" know no rows and raise once."""
+def run_short(place: str, *, rows: int = 0, after: int = 0, cpu: bool = False, often: bool = False) -> Iterator[None]:
+    """Within the block, what happens at `place` raises out of memory from the `after`-th time on, when more than `rows`
+    documents go through the model at once: in a step, in held-out loss ("evaluation") or in answers. In "packed" steps
+    `rows` are tokens; other places know no rows and raise once, or every time with `often`. The words are those of
+    CUDA, or of torch on a `cpu`."""
+    error = RuntimeError(CPU_SAID) if cpu else torch.OutOfMemoryError(SAID)
     with ExitStack() as stack:
         for target, name, count in _PLACES[place]:
-            stack.enter_context(_raising(target, name, count, rows, after))
+            stack.enter_context(_raising(target, name, count, rows, after, error, often))
         yield
 
 
-def _raising(target: Any, name: str, count: Callable[..., int], rows: int, after: int) -> Any:
+def _raising(
+    target: Any, name: str, count: Callable[..., int], rows: int, after: int, error: Exception, often: bool
+) -> Any:
     original = getattr(target, name)
     calls = 0
 
@@ -47,8 +54,8 @@ def _raising(target: Any, name: str, count: Callable[..., int], rows: int, after
         nonlocal calls
         calls += 1
         size = count(*arguments, **options)
-        if calls > after and (size > rows if size else calls == after + 1):
-            raise torch.OutOfMemoryError(SAID)
+        if calls > after and (size > rows if size else often or calls == after + 1):
+            raise error
         return original(*arguments, **options)
 
     return mock.patch.object(target, name, limited)
@@ -74,6 +81,8 @@ def _places() -> dict[str, list[tuple[Any, str, Callable[..., int]]]]:
     import transformers
 
     import engine.train.checkpoint
+    import engine.train.outputs
+    import engine.train.probe
 
     return {
         "loading": [(transformers.AutoModelForCausalLM, "from_pretrained", _once)],
@@ -82,6 +91,10 @@ def _places() -> dict[str, list[tuple[Any, str, Callable[..., int]]]]:
         "evaluation": [(Forward, "summed_loss", _documents)],
         "answers": [(transformers.GenerationMixin, "generate", _prompts)],
         "saving": [(engine.train.checkpoint, "write_tensors", _once)],
+        "layout": [(Forward, "_predicting_states", _once)],
+        "probe": [(engine.train.probe, "_update_nothing", _once)],
+        "restoring": [(engine.train.checkpoint, "read_tensors", _once)],
+        "handing over": [(engine.train.outputs, "sync_tree", _once)],
     }
 
 

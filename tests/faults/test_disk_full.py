@@ -15,7 +15,8 @@ import torch
 from training import build_setup, losses, make_spec, train, write_chats
 
 import engine.run.disk_room
-import engine.train.recipe
+import engine.train.checkpoint
+import engine.train.disk_wait
 from engine.run.channel import MemoryChannel
 from engine.run.directory import create_run, list_runs
 from engine.run.launch import launch
@@ -30,8 +31,8 @@ GIB = 1 << 30
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(engine.train.recipe, "ROOM_INTERVAL_SECONDS", 0.01)
-    monkeypatch.setattr(engine.train.recipe, "REFUSED_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(engine.train.disk_wait, "ROOM_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(engine.train.disk_wait, "REFUSED_INTERVAL_SECONDS", 0.05)
     torch.set_num_threads(2)
 
 
@@ -68,7 +69,7 @@ class Disk(MemoryChannel):
 
 
 def train_on(disk: Disk, spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
-    monkeypatch.setattr(engine.train.recipe, "free_bytes", lambda _: disk.free)
+    monkeypatch.setattr(engine.train.disk_wait, "free_bytes", lambda _: disk.free)
     run = create_run(spec)
     return run, Recipe(build_setup(spec), run, disk).train()
 
@@ -149,7 +150,7 @@ def test_no_run_is_made_on_a_disk_that_has_surely_no_room(tmp_path: Path, llama:
 _ON_A_SMALL_DISK = """
 set -e
 mount -t tmpfs -o size=14m small {home}
-exec {python} {script} {home} {model} {rows}
+exec {python} {script} {home} {spec}
 """
 
 
@@ -159,8 +160,10 @@ def test_a_real_disk_that_fills_up_pauses_the_real_engine_until_there_is_room(tm
     home = tmp_path / "small"
     home.mkdir()
     rows = write_chats(tmp_path / "rows.jsonl", 24)
+    spec = make_spec(llama, rows, train={"max_steps": 60}, checkpoint={"every_steps": 50})
+    (tmp_path / "spec.toml").write_text(spec.to_toml())
     script = Path(__file__).with_name("fill_the_disk.py")
-    commands = _ON_A_SMALL_DISK.format(home=home, python=sys.executable, script=script, model=llama, rows=rows)
+    commands = _ON_A_SMALL_DISK.format(home=home, python=sys.executable, script=script, spec=tmp_path / "spec.toml")
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", commands], capture_output=True, text=True, check=False, timeout=240
     )

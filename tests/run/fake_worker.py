@@ -71,6 +71,15 @@ class FakeWorker:
             self.channel.send("out_of_memory", where=where, what="CUDA out of memory. Tried to allocate", device="cuda")
             sys.exit(3)
 
+    def need_unheard(self, where: str, until: str) -> None:
+        """Run out of memory and take in no more commands, but end only once the file `until` is there."""
+        self.channel.send("note", text="deaf")
+        self.channel.send("out_of_memory", where=where, what="CUDA out of memory. Tried to allocate", device="cuda")
+        self.channel._connection.close()
+        while not Path(until).exists():
+            time.sleep(0.01)
+        sys.exit(3)
+
     def save_at(self, step: int) -> None:
         """Have a checkpoint of `step`, unless there is one."""
         self.step = step

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from waiting import end_of, events_of, wait_until
 
-from engine.run.directory import RunDirectory
+from engine.run.descent import Shortage, go_down
+from engine.run.directory import RunDirectory, create_run
+from engine.run.events import Event
 from engine.run.exhaustion import KillCounter, shortage
-from engine.run.folding import read_state
+from engine.run.folding import Folding, read_state
 from engine.run.launch import launch, liveness, resume, stop
+from engine.run.processes import recorded_processes
+from engine.run.recording import Recording
 from engine.run.snapshot import load_snapshot, save_snapshot
 from engine.run.summary import summarise
 from engine.spec import RunSpec, parse_spec
@@ -126,6 +132,57 @@ def test_a_stop_that_meets_the_want_of_memory_ends_the_run_and_the_resume_takes_
     resume(run)
     wait_until(lambda: read_state(run).outcome == "finished")
     assert len(of_kind(run, "attempt")) == 2
+
+
+@pytest.mark.parametrize("way", ["command", "signal"])
+def test_a_stop_while_a_worker_dies_of_memory_is_not_lost(spec: RunSpec, script: Script, tmp_path: Path, way: str):
+    gone = tmp_path / "gone"
+    script(["need_unheard", "step", str(gone)])
+    run = launch(spec)
+    wait_until(lambda: "deaf" in read_state(run).notes)
+    if way == "command":
+        stop(run)
+    else:
+        recorded_processes(run)["supervisor"].send(signal.SIGTERM)
+    wait_until(lambda: read_state(run).stop_requested)
+    gone.touch()
+    assert end_of(run)["outcome"] == "stopped"
+    wait_for_end(run)
+    assert len(of_kind(run, "attempt")) == 1
+
+
+def test_a_rung_that_a_full_disk_does_not_take_is_gone_down_all_the_same(home: Path, spec: RunSpec):
+    run = create_run(spec)
+    recording = Recording(run, Folding())
+    room = [True]
+    append = recording._journal.append
+
+    def append_if_there_is_room(kind: str, **fields: Any) -> Event:
+        if not room[0]:
+            raise OSError(28, "No space left on device")
+        return append(kind, **fields)
+
+    recording._journal.append = append_if_there_is_room  # type: ignore[method-assign]
+    recording.add("attempt", number=1, resumed_from=None, worker_pid=1, adjusted={})
+    room[0] = False
+    values = []
+    while True:
+        try:
+            rung = go_down(spec, recording.state(), Shortage("step", "CUDA out of memory", "cuda"), None)
+        except Problem as problem:
+            values.append(problem.what)
+            break
+        recording.add("ladder", **rung)
+        values.append(recording.state().adjusted["train.micro_batch"])
+        assert len(values) < 20
+    assert values[:2] == [2, 1] and "train.micro_batch 1" in values[-1]
+    assert not run.ballast_path.exists()
+    room[0] = True
+    recording.add("attempt", number=2, resumed_from=None, worker_pid=1, adjusted=dict(recording.state().adjusted))
+    assert "records before this one could not be written" in read_state(run).notes[-1]
+    assert read_state(run).adjusted == recording.state().adjusted
+    assert run.ballast_path.stat().st_size
+    recording.close()
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -138,6 +138,47 @@ def test_a_run_that_waits_can_be_stopped_and_resumed(spec: RunSpec, script: Scri
     assert read_state(run).attempts == 1
 
 
+def test_one_that_waits_starts_when_a_live_one_ends_and_goes_down_where_memory_was_taken_again(
+    spec: RunSpec, script: Script, memory: Memory
+):
+    needed, free = room_for(spec).needed_bytes, enough_for_one(spec)
+    memory.set_free(free)
+    script(["send", "plan", {"device": "cpu", "predicted_peak_bytes": needed}], LONG)
+    live = launch(spec)  # it does not wait; what it is going to take is not free for the others
+    wait_until(lambda: is_training(live) and live.claim_path.exists())
+    script(["need", "step", "train.gradient_accumulation", 4], ["train", 3, 0])
+    fewer = spec.model_copy(update={"train": spec.train.model_copy(update={"micro_batch": 4})})
+    second = launch(fewer, wait=True)
+    wait_until(lambda: is_queued(second) and read_state(second).queued)
+    assert read_state(second).queued["usable_bytes"] < needed
+    memory.set_free(1 << 35)
+    assert end_of(second)["outcome"] == "finished"
+    assert [rung["where"] for rung in read_state(second).ladder] == ["step", "step"]
+    stop(live)
+    wait_for_end(live)
+
+
+def test_a_run_that_went_down_the_ladder_waits_for_what_it_takes_now(
+    spec: RunSpec, script: Script, memory: Memory, monkeypatch: pytest.MonkeyPatch
+):
+    script(["need", "loading", "train.micro_batch", 1], LONG)
+    wide = spec.model_copy(update={"train": spec.train.model_copy(update={"micro_batch": 1 << 12})})
+    run = launch(wide)
+    wait_until(lambda: read_state(run).ladder and is_training(run))
+    stop(run)
+    wait_for_end(run)
+    needed = room_for(wide).needed_bytes
+    small = dataclasses.replace(probe(runs_root()), ram=Ram(needed, 0), gpus=())
+    monkeypatch.setattr(engine.run.launch, "room_for", lambda spec: room_for(spec, small))
+    with pytest.raises(Problem, match="kept in reserve"):
+        launch(wide, wait=True)
+    resume(run, wait=True)
+    wait_until(lambda: is_queued(run) and read_state(run).queued)
+    assert read_state(run).queued["needed_bytes"] < needed / 10
+    stop(run)
+    wait_for_end(run)
+
+
 def test_one_that_waits_when_its_engine_is_killed_holds_nobody_up(spec: RunSpec, script: Script, memory: Memory):
     script(["train", 3, 0])
     first, second = launch(spec, wait=True), launch(spec, wait=True)
@@ -162,6 +203,17 @@ def test_a_run_that_could_never_start_is_not_put_in_the_queue(spec: RunSpec, scr
     with pytest.raises(Problem, match="RAM has"):
         launch(huge, wait=True)
     assert list_runs() == []
+
+
+def test_a_run_that_fits_only_without_any_reserve_is_not_put_in_the_queue(spec: RunSpec, home: Path):
+    machine = probe(runs_root())
+    needed = room_for(spec).needed_bytes
+    for total, possible in ((needed + (256 << 20), False), (needed * 2 + (1 << 30), True)):
+        hardware = dataclasses.replace(machine, ram=Ram(total, 0), gpus=())
+        room = room_for(spec, hardware)
+        assert room.possible == possible
+        idle = room_for(spec, dataclasses.replace(hardware, ram=Ram(total, total)))
+        assert idle.fits == possible
 
 
 def test_what_a_person_is_told_before_a_start_names_who_holds_the_memory(spec: RunSpec, home: Path):

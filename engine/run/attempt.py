@@ -1,0 +1,114 @@
+"""One worker's try at a run, as its supervisor sees it: started, listened to, and judged by how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from engine.run.descent import Shortage
+from engine.run.directory import RunDirectory
+from engine.run.exhaustion import KillCounter, last_words_of_shortage, where_by_phase
+from engine.run.identity import ProcessIdentity
+from engine.run.log import ATTEMPT_MARK, last_lines
+from engine.run.processes import record_processes
+from engine.run.recording import Recording, say
+from engine.run.taking import newest_checkpoint_step
+from engine.run.worker_process import WorkerProcess, exit_sentence
+from profiles.problem import printable
+
+_RESERVED_KINDS = frozenset({"attempt", "control", "device", "end", "ladder", "queued"})
+_RESERVED_FIELDS = frozenset({"v", "seq", "at", "kind"})
+
+
+class Attempt:
+    """A worker that was started with what the ladder changed so far."""
+
+    def __init__(
+        self, run: RunDirectory, recording: Recording, kills: KillCounter, on_plan: Callable[[dict[str, Any]], None]
+    ):
+        """Start the worker and journal that; `on_plan` is called with what it says it will do. Raises OSError."""
+        self._run, self._recording, self._kills, self._on_plan = run, recording, kills, on_plan
+        self._outcome: dict[str, Any] | None = None
+        self._problem: dict[str, Any] | None = None
+        self._shortage: Shortage | None = None
+        state = recording.state()
+        number = state.attempts + 1
+        say(f"{ATTEMPT_MARK}{number}, {time.strftime('%Y-%m-%d %H:%M:%S %z')} ---")
+        self._log_start = run.log_path.stat().st_size
+        kills.rose()  # what the kernel ended before is none of this attempt's
+        self.worker = worker = WorkerProcess(run, state.adjusted)
+        processes = {"supervisor": ProcessIdentity.of(os.getpid()), "worker": worker.identity}
+        try:
+            recording.write_in_reserve(lambda: record_processes(run, processes))
+        except OSError:
+            worker.kill()  # it runs, and nothing could be written about it
+            raise
+        recording.add(
+            "attempt",
+            number=number,
+            resumed_from=newest_checkpoint_step(run),
+            worker_pid=worker.pid,
+            adjusted=dict(state.adjusted),
+        )
+
+    def take_messages(self) -> None:
+        """Journal what the worker said since the last call."""
+        for message in self.worker.messages():
+            if isinstance(message, bytes):
+                self._note(f"the worker sent what is no event: {printable(repr(message), 200)}")
+                continue
+            kind = message["kind"]
+            fields = {name: value for name, value in message.items() if name not in _RESERVED_FIELDS}
+            if kind == "outcome":
+                self._outcome = fields
+            elif kind == "out_of_memory":
+                self._shortage = Shortage.from_message(fields)
+            elif kind in _RESERVED_KINDS:
+                self._note(f"the worker sent a {kind} event, which is not its to write")
+            elif kind == "step":
+                self._recording.add_step(fields)
+            else:
+                self._problem = fields if kind == "problem" else self._problem
+                self._recording.add(kind, **fields)
+                if kind == "plan":
+                    self._on_plan(fields)
+
+    def clean_up(self) -> int:
+        """Take in the last words of a worker that has ended, and end what it left running; its exit status."""
+        self.take_messages()
+        return self.worker.wait()
+
+    def want_of_memory(self, status: int, killed: bool) -> Shortage | None:
+        """Where and how memory ran out, if that is why the worker ended: as it said itself, or the kernel or its log
+        do where it died without a word. `killed`: on a person's request."""
+        if self._shortage is not None:
+            return self._shortage
+        if status == 0 or self._outcome or self._problem or killed:
+            return None
+        state = self._recording.state()
+        where = where_by_phase(state.phase, state.phase_detail)
+        if status == -signal.SIGKILL:
+            return Shortage(where, "the kernel ended the worker") if self._kills.rose() else None
+        said = last_words_of_shortage(self._log())
+        return Shortage(where, said) if said is not None else None
+
+    def verdict(self, status: int, killed: bool) -> tuple[str, str]:
+        """How the run ended and why, after its worker ended with `status` for another reason."""
+        if self._problem is not None:
+            return "failed", f"{self._problem.get('where')}: {self._problem.get('what')}"
+        if self._outcome is not None:
+            if status:
+                self._note(f"after its last word {exit_sentence(status, self._log())}")
+            return str(self._outcome.get("outcome")), str(self._outcome.get("why", ""))
+        if killed:
+            return "stopped", "killed on request; what was learnt after the last checkpoint is lost"
+        return "failed", exit_sentence(status, self._log())
+
+    def _note(self, text: str) -> None:
+        self._recording.add("note", text=text)
+
+    def _log(self) -> list[str]:
+        return last_lines(self._run.log_path, count=500, start=self._log_start)

@@ -1,0 +1,144 @@
+"""What the model is worth now: held-out loss, and answers beside those of the base."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from engine.data.dataset import HeldOutRow
+from engine.evaluate.answers import exact_match, generate_answers, read_answers, write_answers
+from engine.evaluate.held_out import held_out_loss
+from engine.run.directory import RunDirectory
+from engine.train.disk_wait import until_written
+from engine.train.setup import Setup
+from engine.train.talk import Talk
+
+# Held-out rows whose answers are shown side by side in the app.
+SHOWN_SAMPLES = 20
+
+
+class Measuring:
+    """The measurements of one run; answers are kept in its folder."""
+
+    def __init__(self, setup: Setup, run: RunDirectory, talk: Talk, answer_batch: int):
+        """`answer_batch` is how many held-out rows are answered at once at most."""
+        self._setup, self._run, self._talk, self._answer_batch = setup, run, talk, answer_batch
+        self._evaluation = setup.spec.evaluation
+        self._last: tuple[int, float | None] = (-1, None)
+
+    def measure(self, when: str, step: int) -> None:
+        """Held-out loss and answers, of the base ("before") or of the model that is handed over ("after"), which has
+        the weights of `step`. Raises StopRequestedError."""
+        setup = self._setup
+        loss = self._held_out_loss(f"held-out loss {when} training")
+        answers = self._answers(when)
+        expected = [row.expected for row in self._answer_rows()]
+        self._talk.send(
+            "evaluation",
+            when=when,
+            step=step,
+            held_out_loss=loss,
+            exact_match=exact_match(answers, expected),
+            answers=len(answers),
+        )
+        if when == "after":
+            self._keep_answers("after.jsonl", answers)
+            self._send_samples(answers)
+        setup.model.train()
+
+    def measure_during(self, step: int, before: Callable[[], None]) -> bool:
+        """Held-out loss at `step`, between two steps, once however often it is asked for; `before` is called first.
+        Whether it was measured now."""
+        if self._last[0] == step:
+            return False
+        before()
+        setup, talk = self._setup, self._talk
+        with setup.accelerator.autocast():
+            loss = held_out_loss(
+                setup.forward,
+                setup.held_out_batches,
+                setup.device,
+                lambda done, total: talk.quiet_phase("evaluating", "held-out loss", done, total),
+            )
+        if talk.phase_name != "training":
+            talk.phase("training", "")
+        self._last = (step, loss)
+        if loss is not None:
+            talk.send("evaluation", when="during", step=step, held_out_loss=loss, exact_match=None, answers=0)
+        return True
+
+    def loss_at(self, step: int) -> float | None:
+        """Held-out loss at `step`, if that is the one it was measured at last."""
+        return self._last[1] if self._last[0] == step else None
+
+    def sample_now(self) -> None:
+        """Answer the first held-out rows with the weights as they are now."""
+        rows = self._answer_rows()[:SHOWN_SAMPLES]
+        self._talk.phase("evaluating", "answers asked for", 0, len(rows))
+        self._send_samples(self._generate([row.prompt_ids for row in rows], lambda done, total: None))
+        self._talk.phase("training", "")
+
+    def _held_out_loss(self, detail: str) -> float | None:
+        setup, talk = self._setup, self._talk
+
+        def progress(done: int, total: int) -> None:
+            talk.phase("evaluating", detail, done, total)
+            talk.stop_if_asked()
+
+        with setup.accelerator.autocast():
+            return held_out_loss(setup.forward, setup.held_out_batches, setup.device, progress)
+
+    def _answer_rows(self) -> list[HeldOutRow]:
+        return self._setup.dataset.held_out_rows[: self._evaluation.answers]
+
+    def _answers(self, when: str) -> list[str]:
+        """The model's answers to the held-out rows; the base's are kept, since full tuning leaves no base to ask."""
+        rows, talk = self._answer_rows(), self._talk
+        if not rows:
+            return []
+
+        def progress(done: int, total: int) -> None:
+            talk.phase("evaluating", f"answers {when} training", done, total)
+            talk.stop_if_asked()
+
+        talk.phase("evaluating", f"answers {when} training", 0, len(rows))
+        answers = self._generate([row.prompt_ids for row in rows], progress)
+        if when == "before":
+            self._keep_answers(self._run.answers_path.name, answers)
+        return answers
+
+    def _keep_answers(self, name: str, answers: list[str]) -> None:
+        size = sum(len(json.dumps(answer)) + 1 for answer in answers)
+        path = self._run.answers_path.with_name(name)
+        write = partial(write_answers, path, answers)
+        until_written(self._run.path, size, "the file of answers", write, self._talk)
+
+    def _generate(self, prompts: list[Any], progress: Callable[[int, int], None]) -> list[str]:
+        setup, spec = self._setup, self._setup.spec
+        setup.forward.use_plain_attention()
+        try:
+            with setup.accelerator.autocast():
+                return generate_answers(
+                    setup.model,
+                    setup.tokenizer,
+                    prompts,
+                    batch=self._answer_batch,
+                    token_budget=spec.train.micro_batch * spec.data.sequence_length,
+                    max_new_tokens=self._evaluation.max_new_tokens,
+                    stop_tokens=setup.stop_tokens,
+                    progress=progress,
+                )
+        finally:
+            setup.forward.use_training_attention()
+
+    def _send_samples(self, tuned: list[str]) -> None:
+        """Tell the first of `tuned`, each beside what was expected and what the base answered."""
+        rows = self._answer_rows()[: min(SHOWN_SAMPLES, len(tuned))]
+        # There may be more of the base's: an attempt that ran out of memory answered rows that this one leaves out.
+        base = (read_answers(self._run.answers_path) or [""] * len(rows))[: len(rows)]
+        for index, (row, before, after) in enumerate(zip(rows, base, tuned[: len(rows)], strict=True)):
+            self._talk.send(
+                "sample", index=index, prompt=row.prompt_text, expected=row.expected, base=before, tuned=after
+            )
