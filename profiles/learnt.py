@@ -37,7 +37,7 @@ from profiles.hardware import Hardware
 from profiles.memory import MemoryEstimate
 from profiles.settings import Settings
 
-FORMULA = 2
+FORMULA = 3
 """Raised whenever profiles.memory predicts other numbers, so that rows of former formulas are passed over."""
 
 OUT_OF_MEMORY = "out of memory"

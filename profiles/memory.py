@@ -10,6 +10,7 @@ What a geometry and settings but for lengths need is counted once; an estimate a
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -94,7 +95,7 @@ def estimate(geometry: Geometry, settings: Settings, capability: tuple[int, int]
     mask = _mask_bytes(step, settings)
     loss = _loss_bytes(geometry, settings, step)
 
-    phases: dict[str, int] = {"loading": last.weights + counted.unconverted_bytes(settings)}
+    phases: dict[str, int] = {"loading": last.weights + counted.unquantised_bytes(settings)}
     highest: dict[str, Moment] = {}
     for moment in step.moments:
         size = (
@@ -120,7 +121,8 @@ def estimate(geometry: Geometry, settings: Settings, capability: tuple[int, int]
     in_loss = loss if chosen and chosen.loss else 0
     lasts = phase != "loading"
     coming_and_going = phases[phase] - constant if lasts else 0
-    context = context_bytes(settings, capability, coming_and_going)
+    inputs = step.recomputed_layers, tokens * geometry.hidden_size * DTYPE_BYTES[settings.weight_dtype]
+    context = context_bytes(settings, capability, coming_and_going, inputs)
     components = {
         "weights": last.weights if lasts else phases[phase],
         "adapters": last.adapters if lasts else 0,
@@ -135,7 +137,7 @@ def estimate(geometry: Geometry, settings: Settings, capability: tuple[int, int]
         components,
         phase,
         error_share(settings, known=known, tensors=phases[phase], context=context, coming_and_going=coming_and_going),
-        _reasons(geometry, settings, phase, known),
+        _reasons(geometry, settings, phase, known, counted.converts(settings)),
         phases,
         host_bytes(geometry, settings, step),
     )
@@ -170,7 +172,8 @@ class _Counted:
         self._geometry = weakref.ref(geometry)
         self._counting = Counting(geometry)
         self._steps: dict[tuple[object, ...], Step] = {}
-        self._converts = geometry.dtype, geometry.weight_bytes
+        self._stored = geometry.dtype
+        self._largest_quantised = max((math.prod(shape) for shape in geometry.quantisable_shapes.values()), default=0)
 
     def step(self, settings: Settings, capability: tuple[int, int] | None) -> Step:
         key = (
@@ -196,16 +199,14 @@ class _Counted:
             found = self._steps[key] = count_step(geometry, settings, self._counting, capability)
         return found
 
-    def unconverted_bytes(self, settings: Settings) -> int:
-        """On a CPU, the weight file's mapped pages while weights are converted from it.
+    def unquantised_bytes(self, settings: Settings) -> int:
+        """The matrix that is being quantised while a model loads, in the compute dtype: matrices come one by one."""
+        return self._largest_quantised * DTYPE_BYTES[settings.compute_dtype] if settings.method == "qlora" else 0
 
-        Without a conversion the mapped pages are the weights.
-        """
-        if settings.device != "cpu":
-            return 0
-        stored, size = self._converts
-        same = {"fp32": "F32", "bf16": "BF16", "fp16": "F16"}[settings.weight_dtype] == stored
-        return 0 if same and settings.method != "qlora" else size
+    def converts(self, settings: Settings) -> bool:
+        """Whether the weights are made from the file's rather than being its mapped pages."""
+        same = {"fp32": "F32", "bf16": "BF16", "fp16": "F16"}[settings.weight_dtype] == self._stored
+        return not same or settings.method == "qlora"
 
 
 def _counted(geometry: Geometry) -> _Counted:
@@ -269,29 +270,32 @@ def _evaluation_bytes(geometry: Geometry, settings: Settings, step: Step) -> int
 def _answers_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
     """Greedy answers of a batch of rows over a key-value cache (engine.evaluate.answers).
 
-    Highest where the prompts have been read: the cache of all tokens, one layer's forward over the prompts, the mask;
-    or while answering, where a layer's cache is copied as it grows.
+    Highest where the last layer reads the prompts: their cache, its forward, the mask; or where the answers end: the
+    cache of all tokens, of which a layer's is copied as it grows.
     """
     config = geometry.config
     new = settings.max_new_tokens
     width = max(1, settings.sequence_length - new)
     budget = max(settings.tokens, ANSWER_TOKENS)
     rows = max(1, min(ANSWER_BATCH, settings.answers, budget // (width + new)))
-    held = DTYPE_BYTES[settings.weight_dtype]
-    per_layer = 2 * config.kv_heads * config.head_dim * held
+    # Keys have been rotated in the dtype of the states; values come as the product leaves them.
+    held = DTYPE_BYTES[settings.weight_dtype] + DTYPE_BYTES[settings.compute_dtype]
+    per_layer = config.kv_heads * config.head_dim * held
     tokens = rows * (width + new)
-    cache = tokens * per_layer * config.layers
     forward = max(fixed + rows * width * each for fixed, each, _ in step.passing)
     logits = rows * geometry.vocab_size * (DTYPE_BYTES[settings.compute_dtype] + _FP32)
     mask = rows * width * width * (1 + DTYPE_BYTES[settings.compute_dtype])
-    return cache + max(forward + mask, tokens * per_layer + logits)
+    reading = rows * width * per_layer * config.layers + forward + mask
+    return max(reading, tokens * per_layer * (config.layers + 1) + logits)
 
 
-def _reasons(geometry: Geometry, settings: Settings, phase: str, known: bool) -> tuple[str, ...]:
+def _reasons(geometry: Geometry, settings: Settings, phase: str, known: bool, converts: bool) -> tuple[str, ...]:
     """What a reader of the numbers should know, in sentences."""
     reasons = [f"The peak is in the phase: {phase}."]
     if settings.device == "cpu":
         reasons.append("Counted is the RAM of the training process; what else the machine runs comes on top.")
+        if converts:
+            reasons.append("Not counted is the model's file, pages of which the system takes back when it needs them.")
     else:
         reasons.append("Counted is the GPU's memory, with the CUDA context and the allocator's slack.")
     if settings.method == "full":

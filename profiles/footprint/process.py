@@ -12,14 +12,24 @@ from profiles.settings import Settings
 _FP32 = 4
 _MIB = 1 << 20
 
-# Measured on fresh worker processes (torch 2.13, transformers 5.23, peft 0.21, Linux, glibc).
-_CPU_LIBRARIES_BYTES = 480 * _MIB
-# glibc's heap keeps what was freed between larger pieces: a share of what comes and goes in a step. Measured without
-# recomputing; with it, where pieces of many sizes come and go more often, assumed.
-_CPU_SLACK_SHARE = 0.15
-_CPU_RECOMPUTING_SLACK_SHARE = 0.25
-_CPU_ERROR_SHARE = 0.15
-_CPU_RECOMPUTING_ERROR_SHARE = 0.25
+Inputs = tuple[int, int]
+"""How many layers recompute, and the bytes of one layer's input."""
+
+# Measured by tests/benchmarks/process_memory.py on fresh worker processes (torch 2.13, transformers 5.23, peft
+# 0.21, glibc 2.36): what is left of a process's highest point after its tensors, over models of 27 to 108 M parameters.
+_CPU_LIBRARIES_BYTES = 465 * _MIB
+# glibc's heap keeps what was freed between larger pieces: a share of what comes and goes in a step; and where layers
+# recompute, their inputs are what lies between, each with holes around it so many times its size.
+_CPU_SLACK_SHARE = 0.165
+_CPU_HOLES_PER_INPUT = 8
+# Above this glibc maps a piece for itself and hands it back whole (M_MMAP_THRESHOLD_MAX of 64-bit systems). Of larger
+# inputs 2.4 times their size was measured (one setting); the same as before it is taken to stay until that is more.
+_HEAP_PIECE_BYTES = 32 * _MIB
+_CPU_LARGE_HOLES_PER_INPUT = 2.5
+# The worst of those runs, and for what they did not cover twice as much again: 3 % and, with recomputing or 4-bit
+# matrices that are unpacked between what is kept, 10 %.
+_CPU_ERROR_SHARE = 0.06
+_CPU_HOLES_ERROR_SHARE = 0.12
 # Driver context, torch's kernels as they are loaded, and cuBLAS's workspace (which is larger from Hopper on). Public
 # T4 runs took 450 MiB. The others are assumed: later cards have more multiprocessors, each with a share of the context.
 _CUDA_CONTEXT_BYTES = {7: 450 * _MIB, 8: 500 * _MIB, 9: 620 * _MIB}
@@ -37,15 +47,19 @@ _UNKNOWN_ERROR_SHARE = 0.4
 _HOST_LIBRARIES_BYTES = 2560 * _MIB
 
 
-def context_bytes(settings: Settings, capability: tuple[int, int] | None, coming_and_going: int) -> int:
-    """What the process takes besides tensors, when `coming_and_going` bytes of these do not last."""
+def context_bytes(settings: Settings, capability: tuple[int, int] | None, coming_and_going: int, inputs: Inputs) -> int:
+    """What the process takes besides tensors, when `coming_and_going` bytes of these do not last.
+
+    `inputs` are those of the layers that recompute: how many, and the bytes of one.
+    """
     if settings.device == "cuda":
         context = _CUDA_CONTEXT_BYTES[8]
         if capability is not None:
             context = _CUDA_CONTEXT_BYTES.get(capability[0], _CUDA_LATEST_CONTEXT_BYTES)
         return context + round(_CUDA_SLACK_SHARE * coming_and_going)
-    share = _CPU_RECOMPUTING_SLACK_SHARE if settings.gradient_checkpointing else _CPU_SLACK_SHARE
-    return _CPU_LIBRARIES_BYTES + round(share * coming_and_going)
+    layers, size = inputs
+    holes = layers * max(_CPU_HOLES_PER_INPUT * min(size, _HEAP_PIECE_BYTES), round(_CPU_LARGE_HOLES_PER_INPUT * size))
+    return _CPU_LIBRARIES_BYTES + round(_CPU_SLACK_SHARE * coming_and_going) + holes
 
 
 def host_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
@@ -70,4 +84,5 @@ def error_share(settings: Settings, *, known: bool, tensors: int, context: int, 
         slack = _CUDA_SLACK_SHARE * coming_and_going
         error = _CUDA_TENSOR_ERROR_SHARE * tensors + slack + _CUDA_CONTEXT_ERROR_BYTES
         return min(_UNKNOWN_ERROR_SHARE, error / (tensors + context))
-    return _CPU_RECOMPUTING_ERROR_SHARE if settings.gradient_checkpointing else _CPU_ERROR_SHARE
+    leaves_holes = settings.gradient_checkpointing or settings.method == "qlora"
+    return _CPU_HOLES_ERROR_SHARE if leaves_holes else _CPU_ERROR_SHARE
