@@ -4,8 +4,8 @@ Real workers train random models of 20 to 150 M parameters for a few steps: tria
 checkpoints and the tuned model, each run in a FINETUI_HOME of its own, so that nothing was learnt before. One table:
 the process as it was predicted and the highest it was seen (anonymous and file pages, less the model's file while it
 is read: profiles.memory says why), the phases that these peaks lie in, the trial step's two numbers, and errors.
-Takes about fifteen minutes on two cores. `--only TEXT` runs the settings with that in their name; `--json FILE` adds a line
-for each run to a file; `--phases` shows the highest of each phase.
+Takes about fifteen minutes on two cores. `--only TEXT` runs the settings with that in their name; `--json FILE` adds a
+line for each run to a file; `--phases` shows the highest of each phase.
 """
 
 from __future__ import annotations
