@@ -21,6 +21,7 @@ from profiles.footprint.layer_shapes import KNOWN_TYPES
 from profiles.footprint.process import context_bytes, error_share, host_bytes
 from profiles.footprint.step import Counting, Moment, Step, count_step
 from profiles.geometry import Geometry
+from profiles.ladder import usual_answer_batch
 from profiles.problem import printable
 from profiles.settings import DTYPE_BYTES, Settings
 
@@ -39,8 +40,6 @@ TRAINING_PHASES = (
 """Phases of an optimizer step, in order; "evaluation" is that of held-out loss."""
 
 _FP32 = 4
-ANSWER_BATCH, ANSWER_TOKENS = 32, 4096
-"""Rows that engine.evaluate.answers generates at once, and tokens it holds if a training step holds fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,8 +275,7 @@ def _answers_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
     config = geometry.config
     new = settings.max_new_tokens
     width = max(1, settings.sequence_length - new)
-    budget = max(settings.tokens, ANSWER_TOKENS)
-    rows = max(1, min(ANSWER_BATCH, settings.answers, budget // (width + new)))
+    rows = min(settings.answers, usual_answer_batch(settings.tokens, width + new))
     # Keys have been rotated in the dtype of the states; values come as the product leaves them.
     held = DTYPE_BYTES[settings.weight_dtype] + DTYPE_BYTES[settings.compute_dtype]
     per_layer = config.kv_heads * config.head_dim * held
