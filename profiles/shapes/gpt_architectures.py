@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from profiles.shapes.blocks import Shapes, is_tied, linear, norm
 from profiles.shapes.config_fields import Fields
 from profiles.shapes.model_config import ModelConfig
@@ -9,28 +12,17 @@ from profiles.shapes.model_config import ModelConfig
 
 def gpt2(config: ModelConfig, fields: Fields) -> Shapes | None:
     """Its linear layers are transformers' Conv1D: weights are (inputs, outputs)."""
-    if fields.flag("add_cross_attention") is True or config.context_length is None:
-        return None
-    hidden, inner = config.hidden_size, config.intermediate_size
-    shapes: Shapes = {
-        "transformer.wte.weight": (config.vocab_size, hidden),
-        "transformer.wpe.weight": (config.context_length, hidden),
-    }
-    for layer in range(config.layers):
-        prefix = f"transformer.h.{layer}."
-        norm(shapes, f"{prefix}ln_1", hidden, bias=True)
-        _conv1d(shapes, f"{prefix}attn.c_attn", hidden, 3 * hidden)
-        _conv1d(shapes, f"{prefix}attn.c_proj", hidden, hidden)
-        norm(shapes, f"{prefix}ln_2", hidden, bias=True)
-        _conv1d(shapes, f"{prefix}mlp.c_fc", hidden, inner)
-        _conv1d(shapes, f"{prefix}mlp.c_proj", inner, hidden)
-    norm(shapes, "transformer.ln_f", hidden, bias=True)
-    if not is_tied(config):
-        shapes["lm_head.weight"] = (config.vocab_size, hidden)
-    return shapes
+    return _gpt2(config, fields, 3 * config.hidden_size, _conv1d)
 
 
 def gpt_bigcode(config: ModelConfig, fields: Fields) -> Shapes | None:
+    return _gpt2(config, fields, config.hidden_size + 2 * config.kv_heads * config.head_dim, partial(linear, bias=True))
+
+
+def _gpt2(
+    config: ModelConfig, fields: Fields, attention_outputs: int, matrix: Callable[[Shapes, str, int, int], None]
+) -> Shapes | None:
+    """GPT-2's tree, with queries, keys and values in one matrix of `attention_outputs` rows."""
     if fields.flag("add_cross_attention") is True or config.context_length is None:
         return None
     hidden, inner = config.hidden_size, config.intermediate_size
@@ -41,11 +33,11 @@ def gpt_bigcode(config: ModelConfig, fields: Fields) -> Shapes | None:
     for layer in range(config.layers):
         prefix = f"transformer.h.{layer}."
         norm(shapes, f"{prefix}ln_1", hidden, bias=True)
-        linear(shapes, f"{prefix}attn.c_attn", hidden, hidden + 2 * config.kv_heads * config.head_dim, bias=True)
-        linear(shapes, f"{prefix}attn.c_proj", hidden, hidden, bias=True)
+        matrix(shapes, f"{prefix}attn.c_attn", hidden, attention_outputs)
+        matrix(shapes, f"{prefix}attn.c_proj", hidden, hidden)
         norm(shapes, f"{prefix}ln_2", hidden, bias=True)
-        linear(shapes, f"{prefix}mlp.c_fc", hidden, inner, bias=True)
-        linear(shapes, f"{prefix}mlp.c_proj", inner, hidden, bias=True)
+        matrix(shapes, f"{prefix}mlp.c_fc", hidden, inner)
+        matrix(shapes, f"{prefix}mlp.c_proj", inner, hidden)
     norm(shapes, "transformer.ln_f", hidden, bias=True)
     if not is_tied(config):
         shapes["lm_head.weight"] = (config.vocab_size, hidden)

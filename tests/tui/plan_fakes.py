@@ -20,6 +20,7 @@ from profiles.shapes.safetensors_header import Tensor
 from profiles.speed import SpeedEstimate
 from tui.plan_views import ViewRow
 from tui.widgets.new_run_places import Place
+from tui.widgets.plan_board import MOVABLE
 from tui.widgets.plan_sources import PlanSources
 
 MIB, GIB = 1024**2, 1024**3
@@ -104,15 +105,6 @@ def priced(name: str, settings: Settings, budget_bytes: int = BUDGET, **changes:
 
 
 BASE = Settings("lora", "cuda", "bf16", "varlen", 2048, micro_batch=2, gradient_accumulation=4, rank=64)
-ASKED = {
-    "method.kind": "method",
-    "method.rank": "rank",
-    "method.trained_layers": "trained_layers",
-    "data.sequence_length": "sequence_length",
-    "train.micro_batch": "micro_batch",
-    "train.gradient_checkpointing": "gradient_checkpointing",
-    "optimizer.kind": "optimizer",
-}
 
 
 def made_plan(geometry: Geometry, hardware: Hardware, job: Job) -> Plan:
@@ -213,7 +205,7 @@ class FakePlanner:
         if values["data.sequence_length"] > 40960:
             what = f"is {values['data.sequence_length']:,}, but the model's context is 40,960 tokens"
             raise Problem("data.sequence_length", what, "Set it to 40960 or less.")
-        asked = {name: values[asked] for asked, name in ASKED.items() if asked in values}
+        asked = {name: values[asked] for asked, name in MOVABLE.items() if asked in values}
         found = priced("yours", dataclasses.replace(BASE, **asked), plan.budget_bytes)
         return found if plan.job.rows else dataclasses.replace(found, seconds=None)
 
