@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.data.contents import Conversation
 from engine.data.preview import DataPreview, preview
-from engine.data.shapes import Conversation
 from engine.spec import RunSpec
 from profiles.geometry import Geometry, inspect_model
 from profiles.problem import Problem
@@ -32,7 +32,7 @@ class Inputs:
 
 def check_inputs(spec: RunSpec) -> Inputs:
     """Look at the model and the data of `spec`. Raises Problem for what would stop the run before its first step."""
-    found = read_inputs(spec.model.path, spec.data.train, spec.data.held_out)
+    found = read_inputs(spec.model.path, spec.data.paths, spec.data.held_out.path if spec.data.held_out else None)
     found.require_usable(spec.data.max_rejected_share)
     return found
 

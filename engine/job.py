@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from engine.data.contents import Conversation
 from engine.data.preview import DataPreview
-from engine.data.shapes import Conversation
 from profiles.planner import Job
 
 _CHARACTERS_PER_TOKEN = 3.0

@@ -115,7 +115,9 @@ def propose(
     cannot be trained on, for an override that is no valid value, and for a profile that there is not.
     """
     spec = parse_spec(_with_inputs(model, train, held_out, overrides, name), "settings")
-    gathered = gather(spec.model.path, spec.data.train, spec.data.held_out, hardware)
+    gathered = gather(
+        spec.model.path, spec.data.paths, spec.data.held_out.path if spec.data.held_out else None, hardware
+    )
     return propose_from(gathered, overrides, name, profile)
 
 

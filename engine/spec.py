@@ -10,11 +10,20 @@ import difflib
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
+from engine.data.source import Format, Shape, Source
 from profiles.problem import Problem, printable
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -36,21 +45,103 @@ class ModelSection(Section):
     """auto: varlen flash attention where the GPU has it, else one fused attention call per document."""
 
 
+class SourceSection(Section):
+    """One file, folder or stream of rows. In TOML a path alone stands for all of it: train = ["a.jsonl"]."""
+
+    path: Path
+    """A file of a kind that finetui reads (JSONL, JSON, CSV, Parquet, Arrow, text, Markdown, packed or not), or a
+    folder of them."""
+    format: Format = "auto"
+    """auto: told from the file's contents."""
+    encoding: str = "auto"
+    """auto: UTF-8 where it is valid, else guessed and said."""
+    delimiter: str = "auto"
+    """csv: the character between fields."""
+    records: str = ""
+    """json: where the list of rows stands in a nested document, such as "data.items"."""
+    shape: Shape = "auto"
+    """What the rows are; auto: told from their fields."""
+    columns: dict[str, str] = {}
+    """Which column plays which part, such as {question = "ask", answer = "reply"}."""
+    prompt_template: str = ""
+    """shape "template": Jinja that makes the prompt from a row's columns."""
+    answer_template: str = ""
+    """shape "template": Jinja that makes the answer, or the text where there is no prompt."""
+    weight: Annotated[float, Field(gt=0)] | None = None
+    """Share of this source in an epoch against the others' weights. The epoch is as long as it takes for every row to
+    come at least once, so that sources short of their share are repeated."""
+    repeats: Annotated[float, Field(gt=0, le=10_000)] = 1.0
+    """How often each row comes in an epoch, when no weights are given; 0.5 takes another half each time."""
+
+    def source(self) -> Source:
+        """What the readers need of it."""
+        return Source(
+            path=self.path,
+            format=self.format,
+            encoding=self.encoding,
+            delimiter=self.delimiter,
+            records=self.records,
+            shape=self.shape,
+            columns=self.columns,
+            prompt_template=self.prompt_template,
+            answer_template=self.answer_template,
+        )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str | Path) else value
+
+    @model_serializer(mode="wrap")
+    def _as_path(self, handler: SerializerFunctionWrapHandler) -> Any:
+        """A path alone where nothing else was said, so that specs stay readable."""
+        said = {name: value for name, value in handler(self).items() if value != type(self).model_fields[name].default}
+        return said["path"] if list(said) == ["path"] else said
+
+
 class DataSection(Section):
-    train: Annotated[tuple[Path, ...], Field(min_length=1)]
-    """JSONL files to learn from: chat messages, prompt and completion, or plain text."""
-    held_out: Path | None = None
-    """JSONL file that is never trained on. Without one, `held_out_share` of the training rows is set aside."""
+    train: Annotated[tuple[SourceSection, ...], Field(min_length=1)]
+    """What is learnt from: paths, or tables with a path and how to read it."""
+    held_out: SourceSection | None = None
+    """What is never trained on. Without it, `held_out_share` of the training rows is set aside."""
     held_out_share: Share = 0.05
     """Share of the training rows set aside when no held-out file is given; 0 sets none aside."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """With a row's content decides whether the row is held out."""
+    group_by: str | None = None
+    """A column whose equal values are never divided between training and held-out rows."""
+    stratify_by: str | None = None
+    """A column whose values are held out in equal shares."""
+    rows: Count | None = None
+    """Learn from this many rows only; more rows later include these. None: all."""
+    benchmarks: tuple[Path, ...] = ()
+    """Files whose rows must not be among the training rows; those that are get set aside."""
+    duplicates: Literal["keep", "drop_exact", "drop_near"] = "keep"
+    """What becomes of a row that is the same as, or nearly the same as, an earlier one."""
+    personal: Literal["leave", "mask", "pseudonymise"] = "leave"
+    """What becomes of names, addresses, numbers and secrets that are found in the text."""
+    chat_template: str = "model"
+    """model: the model's own; else the name of one that finetui knows, or a path to a .jinja file."""
     sequence_length: Annotated[int, Field(ge=8)] = 1024
     """Longest row, in tokens; longer conversations are cut at the end and counted."""
     train_on: Literal["answers", "last_answer", "everything"] = "answers"
     """Which tokens carry loss."""
     packing: bool = True
     """Put several conversations into one row of `sequence_length` tokens, isolated from each other."""
+    group_by_length: bool = True
+    """Where packing is off, put rows of similar length into one batch."""
     max_rejected_share: Share = 0.01
     """The run stops before training when a larger share of rows cannot be used."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Of what is trained on."""
+        return tuple(source.path for source in self.train)
+
+    @property
+    def sources(self) -> tuple[SourceSection, ...]:
+        """All that is read: what is trained on, then what is held out."""
+        return (*self.train, *(() if self.held_out is None else (self.held_out,)))
 
 
 class MethodSection(Section):
@@ -74,6 +165,21 @@ class MethodSection(Section):
     def adapts(self) -> bool:
         """Whether an adapter beside the base is trained and handed over, rather than the model's own weights."""
         return self.kind in ("lora", "qlora")
+
+
+class ObjectiveSection(Section):
+    kind: Literal["next_token", "dpo", "orpo", "simpo", "kto", "classification", "embedding"] = "next_token"
+    """What is minimised. dpo, orpo and simpo learn from preference pairs, kto from answers with thumbs up or down,
+    classification from texts with labels, embedding from pairs of similar texts."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """dpo, kto: how strongly the model is held to the base; simpo: the scale of its reward; orpo: the weight of the
+    odds ratio."""
+    margin: Annotated[float, Field(ge=0)] = 0.5
+    """simpo: by how much the better answer's reward is to lead, as a share of beta."""
+    temperature: Annotated[float, Field(gt=0)] = 0.05
+    """embedding: similarities are divided by it."""
+    pooling: Literal["last", "mean"] = "mean"
+    """embedding: which hidden states make a text's vector."""
 
 
 class OptimizerSection(Section):
@@ -141,6 +247,7 @@ class RunSpec(Section):
     model: ModelSection
     data: DataSection
     method: MethodSection = MethodSection()
+    objective: ObjectiveSection = ObjectiveSection()
     optimizer: OptimizerSection = OptimizerSection()
     schedule: ScheduleSection = ScheduleSection()
     train: TrainSection = TrainSection()
@@ -149,7 +256,7 @@ class RunSpec(Section):
 
     @model_validator(mode="after")
     def _held_out_is_not_trained_on(self) -> RunSpec:
-        if self.data.held_out is not None and self.data.held_out in self.data.train:
+        if self.data.held_out is not None and self.data.held_out.path in self.data.paths:
             raise ValueError("data.held_out is also in data.train, so the held-out loss would measure memory")
         return self
 
@@ -198,10 +305,12 @@ def resolve_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
     def absolute(value: Any) -> Any:
         if isinstance(value, str | Path):
             return str((base / Path(value).expanduser()).absolute())
+        if isinstance(value, dict) and "path" in value:
+            return {**value, "path": absolute(value["path"])}
         return [absolute(item) for item in value] if isinstance(value, list | tuple) else value
 
     resolved = dict(values)
-    for section, keys in (("model", ("path",)), ("data", ("train", "held_out"))):
+    for section, keys in (("model", ("path",)), ("data", ("train", "held_out", "benchmarks"))):
         if isinstance(table := resolved.get(section), dict):
             resolved[section] = {key: absolute(value) if key in keys else value for key, value in table.items()}
     return resolved
@@ -249,5 +358,13 @@ def _fix(error: Any) -> str:
 def _field_names(location: list[str]) -> list[str]:
     section: type[BaseModel] = RunSpec
     for part in location:
-        section = section.model_fields[part].annotation  # type: ignore[assignment]
+        if part in section.model_fields:  # else a position in a list of sections
+            section = _section_in(section.model_fields[part].annotation) or section
     return list(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, by itself, in a list or optionally."""
+    if isinstance(annotation, type):
+        return annotation if issubclass(annotation, BaseModel) else None
+    return next((found for each in get_args(annotation) if (found := _section_in(each))), None)

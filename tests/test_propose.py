@@ -90,7 +90,7 @@ def test_a_proposal_is_whole_fits_and_can_be_loaded_again(tmp_path: Path, model:
     assert sum(found.estimate.components.values()) == found.estimate.peak_bytes
     assert found.spec.name == "my-data" and found.spec.method.kind == "lora"
     assert found.spec.data.sequence_length == 512  # the model's context, and the rows are shorter
-    assert found.spec.model.path.is_absolute() and found.spec.data.train[0].is_absolute()
+    assert found.spec.model.path.is_absolute() and found.spec.data.paths[0].is_absolute()
     assert found.spec.data.held_out_share * 600 == pytest.approx(30)
     values = found.spec.model_dump()
     for field, why in found.reasons.items():
@@ -104,7 +104,7 @@ def test_a_proposal_is_whole_fits_and_can_be_loaded_again(tmp_path: Path, model:
 def test_relative_paths_are_kept_whole(tmp_path: Path, model: Path, data: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     found = propose(Path("model"), [Path(data.name)], None, cpu_machine(), {}, name="mine")
-    assert (found.spec.model.path, found.spec.data.train, found.spec.name) == (model, (data,), "mine")
+    assert (found.spec.model.path, found.spec.data.paths, found.spec.name) == (model, (data,), "mine")
 
 
 def test_a_persons_values_win_and_the_rest_is_fitted_around_them(model: Path, data: Path) -> None:

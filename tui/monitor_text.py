@@ -45,7 +45,7 @@ def title_line(snapshot: RunSnapshot, width: int, look: Look) -> Text:
         left.append(f"{look.separator}{lean}", style=look.warn)
     right = Text()
     if spec := snapshot.spec:
-        data = spec.data.train[0].name + (f" +{len(spec.data.train) - 1}" if len(spec.data.train) > 1 else "")
+        data = spec.data.paths[0].name + (f" +{len(spec.data.train) - 1}" if len(spec.data.train) > 1 else "")
         right.append(look.separator.join([spec.method.kind, spec.model.path.name, data]), style=look.dim)
     return spread(left, right, width, look)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
-from engine.data.shapes import Message, Role, Unusable
+from engine.data.contents import Message, Role, Unusable
 from profiles.problem import Problem, printable
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.read import RejectedRow, Row, RowReader, read_rows, refusal
-from engine.data.shapes import Conversation, Message, PlainText, Recognised, Unusable, recognise
-from engine.data.sniff import shown
+from engine.data.contents import Conversation, Message, PlainText, Recognised, Unusable
+from engine.data.read import RowReader, read_rows
+from engine.data.rows import RejectedRow, Row, refusal, shown
+from engine.data.shapes import recognise
 from engine.data.tokenise import Example, Tokenised, Tokeniser
 from engine.run.directory import write_atomically
 from engine.spec import DataSection
@@ -110,7 +111,7 @@ def load_dataset(
     `seed` decides, with the rows' content, which are held out when no held-out file is given. Raises Problem
     for a file that cannot be read, and when more rows than allowed are unusable.
     """
-    paths = [*spec.train, *([spec.held_out] if spec.held_out else [])]
+    paths = [source.path for source in spec.sources]
     tokeniser = Tokeniser(tokenizer, spec.sequence_length, spec.train_on)
     files: list[_File] = []
     with ExitStack() as stack:

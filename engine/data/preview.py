@@ -9,8 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from engine.data.read import RejectedRow, read_rows, refusal
-from engine.data.shapes import Conversation, PlainText, Recognised, Unusable, recognise
+from engine.data.contents import Conversation, PlainText, Recognised, Unusable
+from engine.data.read import read_rows
+from engine.data.rows import RejectedRow, refusal
+from engine.data.shapes import recognise
 from profiles.problem import Problem, printable
 
 PREVIEW_BYTES = 16 * 2**20

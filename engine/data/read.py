@@ -9,43 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from engine.data.json_faults import NotAnObject, parse_object
-from engine.data.sniff import HEAD_BYTES, UTF8_BOM, open_regular, refuse_other_formats, shown, unreadable
+from engine.data.rows import RejectedRow, Row, shown
+from engine.data.sniff import HEAD_BYTES, UTF8_BOM, open_regular, refuse_other_formats, unreadable
 from profiles.problem import Problem, printable
 
 # The longest line that is parsed. Longer ones are passed over in pieces: a row of this size is already
 # some sixteen million tokens, and a parser may take twenty times a line's size in memory.
 MAX_LINE_BYTES = 64 * 2**20
 _PIECE_BYTES = 2**20
-_REASONS_TOLD = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    line: int
-    """Line in the file, from 1."""
-    value: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedRow:
-    """A row that is not learnt from, and why. `reason` completes the sentence "line 7 ..."."""
-
-    path: str
-    line: int
-    reason: str
-    excerpt: str
-
-    def __str__(self) -> str:
-        return f"line {self.line:,} {self.reason}"
-
-    def as_dict(self) -> dict[str, str | int]:
-        return {"path": self.path, "line": self.line, "reason": self.reason, "excerpt": self.excerpt}
 
 
 class RowReader(Iterator["Row | RejectedRow"]):
@@ -170,27 +145,6 @@ class RowReader(Iterator["Row | RejectedRow"]):
 def read_rows(path: Path) -> RowReader:
     """An iterator over the rows of the JSONL file at `path`. Raises Problem as RowReader says."""
     return RowReader(path)
-
-
-def refusal(rejected: Sequence[RejectedRow], count: int, rows: int, allowed_share: float) -> Problem | None:
-    """The Problem for a source of `rows` rows of which `count` were rejected, when that is more than allowed.
-
-    `rejected` holds the first of them in order; five different reasons are told, each with its first line.
-    """
-    if not count or (count <= allowed_share * rows and count < rows):
-        return None
-    first_of_reason: dict[str, RejectedRow] = {}
-    for row in rejected:
-        first_of_reason.setdefault(row.reason, row)
-    told = "; ".join(str(row) for row in list(first_of_reason.values())[:_REASONS_TOLD])
-    if count == rows:
-        share = f"none of its {rows:,} rows can be used" if rows > 1 else "its only row cannot be used"
-    else:
-        share = (
-            f"{count:,} of {rows:,} rows ({count / rows:.1%}) cannot be used, more than the {allowed_share:.1%} allowed"
-        )
-    fix = "Correct those rows" if count == rows else "Correct those rows, or raise data.max_rejected_share"
-    return Problem(shown(Path(rejected[0].path)), f"{share}: {told}", f"{fix}.")
 
 
 def _explain_encoding(error: UnicodeDecodeError, is_unfinished: bool) -> str:

@@ -7,14 +7,13 @@ completes the sentence "line 7 ...".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
+from engine.data.contents import Conversation, Message, PlainText, Recognised, Role, Unusable
 from engine.data.json_faults import type_name
 from profiles.problem import printable
-
-Role = Literal["system", "user", "assistant", "tool"]
 
 CONVERSATION_FIELDS = ("messages", "conversations", "conversation")
 
@@ -54,56 +53,6 @@ _NOT_TRAINED_YET = {
     "tool_calls": "a tool call",
     "function_call": "a tool call",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    role: Role
-    content: str
-    learnt: bool = True
-    """False for an answer that is context only (a message with `weight` 0, an answer within a prompt)."""
-
-    def as_dict(self) -> dict[str, str]:
-        """As chat templates take it."""
-        return {"role": self.role, "content": self.content}
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """At least one message is an answer to learn, and no answer is empty."""
-
-    messages: tuple[Message, ...]
-    is_pair: bool = False
-    """Made of one question and one answer, so that it can also be written without a chat template."""
-
-    @property
-    def answers(self) -> tuple[int, ...]:
-        """Positions of the messages that may be learnt."""
-        return tuple(index for index, each in enumerate(self.messages) if each.role == "assistant" and each.learnt)
-
-    def texts(self) -> Iterator[str]:
-        return (message.content for message in self.messages)
-
-
-@dataclass(frozen=True, slots=True)
-class PlainText:
-    text: str
-
-    def texts(self) -> Iterator[str]:
-        yield self.text
-
-
-@dataclass(frozen=True, slots=True)
-class Recognised:
-    content: Conversation | PlainText
-    shape: str
-    """Fields that were used, for people: "messages", "prompt, completion", "text"."""
-    unused: tuple[str, ...]
-    """Fields of the row that change nothing."""
-
-
-class Unusable(Exception):
-    """Why a row cannot be learnt from."""
 
 
 def recognise(row: Mapping[str, Any]) -> Recognised:

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from engine.data.rows import shown
 from profiles.problem import Problem, printable
 
 HEAD_BYTES = 4096
@@ -107,13 +108,6 @@ def unreadable(where: str, error: OSError) -> Problem:
         error.errno or 0, (f"cannot be read: {error.strerror or error}", "Check the disk and the path.")
     )
     return Problem(where, what, fix)
-
-
-def shown(path: Path) -> str:
-    """`path` as a message shows it: safe on a terminal, quoted when it holds control characters."""
-    text = str(path)
-    safe = printable(text, limit=300)
-    return safe if safe == text else f'"{safe}"'
 
 
 def _opens_array(start: bytes) -> bool:

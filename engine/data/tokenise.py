@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.chat_template import ChatTemplate, Rendered
-from engine.data.shapes import Conversation, PlainText, Role, Unusable
+from engine.data.contents import Conversation, PlainText, Role, Unusable
 from profiles.problem import Problem
 
 if TYPE_CHECKING:

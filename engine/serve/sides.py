@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from engine.data.contents import Conversation
 from engine.data.preview import preview
-from engine.data.shapes import Conversation
 from engine.export.output import output_of
 from engine.methods.loading import attach_adapter, load_base, load_tokenizer
 from engine.run.directory import RunDirectory
@@ -107,7 +107,7 @@ def load_sides(run: RunDirectory, progress: Progress) -> LoadedRun:
     # compare.
     if base_tokenizer.chat_template is None:
         base_tokenizer.chat_template = tuned_tokenizer.chat_template
-    learned_pairs = _learns_pairs(spec.data.train[0])
+    learned_pairs = _learns_pairs(spec.data.train[0].path)
     sides = {
         name: Side(
             name,

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.data import tokenise as tokenise_module
-from engine.data.shapes import Conversation, Message, PlainText, Unusable
+from engine.data.contents import Conversation, Message, PlainText, Unusable
 from engine.data.tokenise import Example, Tokenised, Tokeniser
 from profiles.problem import Problem
 

@@ -6,8 +6,8 @@ import json
 import subprocess
 import sys
 
+from engine.data.contents import Conversation
 from engine.data.preview import preview
-from engine.data.shapes import Conversation
 
 
 def write(path, rows):

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.data import read
-from engine.data.read import RejectedRow, Row, read_rows, refusal
+from engine.data.read import read_rows
+from engine.data.rows import RejectedRow, Row, refusal
 from profiles.problem import Problem
 
 GOOD = b'{"text": "hello"}\n'

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data.shapes import Conversation, Message, PlainText, Recognised, Unusable, recognise
+from engine.data.contents import Conversation, Message, PlainText, Recognised, Unusable
+from engine.data.shapes import recognise
 
 USER, ANSWER = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
 ASKED, ANSWERED = Message("user", "Q"), Message("assistant", "A")

@@ -246,7 +246,7 @@ def test_without_a_template_text_is_continued_as_it_was_learned(
 ) -> None:
     # The model recites after a line break, which follows a question where pairs were learned and is typed otherwise.
     run = tiny.make_run(tmp_path, "full", model=tiny.make_reciter(tmp_path / "base", RECITED["base"], template=None))
-    run.spec().data.train[0].write_text(json.dumps(row) + "\n")
+    run.spec().data.paths[0].write_text(json.dumps(row) + "\n")
     with ChatSession(run) as session:
         assert session.start().has_template is False
         chunks = list(session.ask({"base": [{"role": "user", "content": question}]}))

@@ -65,7 +65,7 @@ async def test_enter_alone_starts_a_run_with_what_is_proposed(engine: FakeEngine
         await pilot.press("enter")
         await until(pilot, lambda: app.opened)
     (spec,) = engine.launched
-    assert (spec.model.path, spec.data.train) == (MODELS / "Llama-small", (DATA / "intake.jsonl",))
+    assert (spec.model.path, spec.data.paths) == (MODELS / "Llama-small", (DATA / "intake.jsonl",))
     assert (spec.train.micro_batch, spec.method.rank, spec.data.held_out) == (8, 16, None)
     assert app.opened == ["the run intake"]
 
@@ -195,8 +195,8 @@ async def test_several_files_train_and_one_is_held_out(engine: FakeEngine) -> No
         await pilot.press("enter", "enter")
         await until(pilot, lambda: screen.draft.proposal)
     spec = screen.draft.proposal.spec
-    assert spec.data.train == (DATA / "intake.jsonl", DATA / "more.jsonl")
-    assert spec.data.held_out == DATA / "check.jsonl"
+    assert spec.data.paths == (DATA / "intake.jsonl", DATA / "more.jsonl")
+    assert spec.data.held_out.path == DATA / "check.jsonl"
 
 
 async def test_a_changed_value_reaches_the_run_the_command_and_the_price(engine: FakeEngine) -> None:

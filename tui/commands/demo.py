@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     model_bytes = sum(file.stat().st_size for file in spec.model.path.iterdir())
     output.line("Teaching a small bundled model to turn clinic messages into strict JSON records.")
     output.line(f"  model {spec.model.path} ({bytes_text(model_bytes)})")
-    output.line(f"  data  {spec.data.train[0]}")
+    output.line(f"  data  {spec.data.paths[0]}")
     started = launch(spec)
     output.line(f"  run   {started.path}")
     if can_open_app(output) and not arguments.plain:

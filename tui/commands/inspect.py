@@ -6,8 +6,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from engine.data.contents import PlainText
 from engine.data.preview import DataPreview, preview
-from engine.data.shapes import PlainText
 from profiles.geometry import Geometry, ModelReport, inspect_model
 from profiles.problem import Problem, printable
 from profiles.shapes.architectures import FAMILIES

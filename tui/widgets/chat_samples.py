@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -42,7 +43,8 @@ def held_out_samples(run: RunDirectory) -> list[HeldOutSample]:
 
     Without a held-out file they are those that the run itself answered and wrote down.
     """
-    held_out = run.spec().data.held_out
+    given = run.spec().data.held_out
+    held_out = None if given is None else given.path
     samples = _from_file(held_out) if held_out is not None else _from_journal(run)
     if not samples:
         what = "has no rows with a question and an answer" if held_out else "has no answered held-out rows"
@@ -50,9 +52,11 @@ def held_out_samples(run: RunDirectory) -> list[HeldOutSample]:
     return samples
 
 
-def _from_file(path) -> list[HeldOutSample]:
-    from engine.data.read import RejectedRow, read_rows
-    from engine.data.shapes import Conversation, Unusable, recognise
+def _from_file(path: Path) -> list[HeldOutSample]:
+    from engine.data.contents import Conversation, Unusable
+    from engine.data.read import read_rows
+    from engine.data.rows import RejectedRow
+    from engine.data.shapes import recognise
 
     samples: list[HeldOutSample] = []
     with read_rows(path) as rows:

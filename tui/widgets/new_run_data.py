@@ -11,7 +11,7 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 
-from engine.data.shapes import Conversation, PlainText
+from engine.data.contents import Conversation, PlainText
 from engine.spec import DataSection
 from profiles.problem import Problem, printable
 from tui.format import bytes_text, count_text, counted, share_text

@@ -75,7 +75,7 @@ def data_places(
 ) -> list[Place]:
     """Data files in the order in which a person is likely to want them, each once."""
     here, home = here or _working_folder(), expanded(environ.get("HOME", "~"))
-    places = [Place(path, path.name, "used before") for spec in former for path in spec.data.train]
+    places = [Place(path, path.name, "used before") for spec in former for path in spec.data.paths]
     places += [Place(path, path.name, "bundled") for path in (TRAIN_FILE, HELD_OUT_FILE)]
     for folder, group in ((here, "this folder"), (here / "data", "./data"), (home / "data", "~/data")):
         places += [Place(path, path.name, group) for path in _entries(folder) if is_data_file(path)]

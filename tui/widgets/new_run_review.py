@@ -199,7 +199,7 @@ class ReviewStep(Vertical):
     def _rows(self) -> list[tuple[str, str | Text]]:
         spec, geometry, between = self.spec, self.proposal.geometry, self.look.separator
         size = f"{compact_text(geometry.parameters)} parameters"
-        data = [printable(path.name) for path in spec.data.train]
+        data = [printable(path.name) for path in spec.data.paths]
         rows_per_step = f"{spec.train.micro_batch} {self.look.glyph('×', 'x')} {spec.train.gradient_accumulation}"
         return [
             ("model", between.join((label(spec.model.path), geometry.architecture, size))),
@@ -213,7 +213,7 @@ class ReviewStep(Vertical):
 
     def _held_out(self, spec: RunSpec) -> str:
         where = (
-            printable(spec.data.held_out.name)
+            printable(spec.data.held_out.path.name)
             if spec.data.held_out
             else f"{share_text(spec.data.held_out_share)} of the rows"
         )
