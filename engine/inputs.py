@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from engine.data.contents import Conversation
-from engine.data.preview import DataPreview, preview
-from engine.spec import RunSpec
+from engine.data.contents import Conversation, Feedback, Kind, Preference
+from engine.data.preview import DataPreview, Sample, preview
+from engine.data.rows import shown
+from engine.data.shapes import KIND_WORDS, goes_with, objective_for
+from engine.data.shapes.parts import KINDS_OF_OBJECTIVE
+from engine.data.source import Shape, Source
+from engine.spec import RunSpec, SourceSection
 from profiles.geometry import Geometry, inspect_model
-from profiles.problem import Problem
+from profiles.problem import Problem, printable
+from profiles.settings import Objective
+
+Data = Path | Source | SourceSection
+"""What is learnt from, as a path alone or with how to read it."""
+
+_LARGEST_TOKENIZER_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -20,41 +32,144 @@ class Inputs:
     geometry: Geometry
     previews: tuple[DataPreview, ...]
     """Of the training files, then of the held-out file if there is one."""
+    chat_template: tuple[str, str] | None = None
+    """For a model without a template of its own and conversations to write: a known one, and why that."""
+
+    @property
+    def kind(self) -> Kind | None:
+        """What the data hold; None where that is not clear or there are none."""
+        return next((found.kind for found in self.previews if found.kind), None)
 
     def require_usable(self, max_rejected_share: float) -> None:
-        """Raise Problem when more rows than this share cannot be used."""
+        """Raise Problem when it is not clear what the columns are, or more rows than this share cannot be used."""
         for found in self.previews:
             refusal = found.refusal(max_rejected_share)
             # Of a file that was not read to its end nobody knows yet how many rows are bad.
-            if refusal is not None and (found.complete or not found.usable_rows):
+            if refusal is not None and (found.unclear or found.complete or not found.usable_rows):
                 raise refusal
+
+    def require_objective(self, objective: Objective) -> None:
+        """Raise Problem when `objective` (as objective.kind) cannot learn from these data."""
+        kind = self.kind
+        if kind is not None and kind not in KINDS_OF_OBJECTIVE[objective]:
+            learns = " or ".join(KIND_WORDS[each] for each in KINDS_OF_OBJECTIVE[objective])
+            raise Problem(
+                "objective.kind",
+                f"is {objective}, which learns from {learns}; {shown(self.previews[0].path)} holds {KIND_WORDS[kind]}",
+                f'Set objective.kind to "{objective_for(kind)}", or say with shape and columns how to read the data.',
+            )
+
+
+def section_of(data: Data) -> SourceSection:
+    """`data` as it stands in a spec; what is said of nothing stays unsaid."""
+    if isinstance(data, SourceSection):
+        return data
+    if isinstance(data, Path):
+        return SourceSection(path=data)
+    fields = {name: getattr(data, name) for name in SourceSection.model_fields if hasattr(data, name)}
+    return SourceSection(**{**fields, "columns": dict(data.columns)})
+
+
+def source_at(text: str | Path, shape: Shape = "auto", columns: Mapping[str, str] | None = None) -> Source:
+    """The source that a person named on a command line: ~ is their home, and "-" is what comes in on stdin, which is
+    kept in the cache so that it can be read again. Raises Problem when stdin cannot be kept."""
+    if str(text) == "-":
+        import sys
+
+        from engine.data.files import spool_stdin
+
+        path = spool_stdin(sys.stdin.buffer)
+    else:
+        path = Path(text).expanduser().absolute()
+    return Source(path, shape=shape, columns=dict(columns or {}))
+
+
+def columns_said(assignments: Sequence[str]) -> dict[str, str]:
+    """Columns by part, of assignments as on a command line: "question=ask". Raises Problem for what is none."""
+    columns: dict[str, str] = {}
+    for assignment in assignments:
+        part, equals, column = assignment.partition("=")
+        if not equals or not part.strip() or not column.strip():
+            raise Problem(printable(assignment), "is not PART=COLUMN", "Write it as question=ask, for example.")
+        columns[part.strip()] = column.strip()
+    return columns
 
 
 def check_inputs(spec: RunSpec) -> Inputs:
     """Look at the model and the data of `spec`. Raises Problem for what would stop the run before its first step."""
-    found = read_inputs(spec.model.path, spec.data.paths, spec.data.held_out.path if spec.data.held_out else None)
+    found = read_inputs(spec.model.path, spec.data.train, spec.data.held_out)
     found.require_usable(spec.data.max_rejected_share)
+    found.require_objective(spec.objective.kind)
+    if found.chat_template is not None and spec.data.chat_template == "model":
+        name, reason = found.chat_template
+        raise Problem(
+            str(spec.model.path),
+            "has no chat template, and the data are conversations",
+            f'Set data.chat_template = "{name}" ({reason}), or use the instruction-tuned version of the model.',
+        )
     return found
 
 
-def read_inputs(model: Path, train: Sequence[Path], held_out: Path | None) -> Inputs:
-    """A model's folder and data files, read once. Raises Problem for a model or files that no setting makes usable."""
+def read_inputs(model: Path, train: Sequence[Data], held_out: Data | None) -> Inputs:
+    """A model's folder and data, read once. Raises Problem for a model or data that no setting makes usable."""
     report = inspect_model(model)
     if report.problems:
         raise report.problems[0]
     assert report.geometry is not None
-    previews = tuple(preview(path) for path in (*train, *(() if held_out is None else (held_out,))))
-    if not report.has_chat_template:
-        for found in previews:
-            _require_no_conversation(found)
-    return Inputs(report.geometry, previews)
+    previews = read_data(train, held_out)
+    needs_template = not report.has_chat_template and any(map(_needs_template, _samples(previews)))
+    return Inputs(report.geometry, previews, suggested_template(model) if needs_template else None)
 
 
-def _require_no_conversation(found: DataPreview) -> None:
-    for sample in found.samples:
-        if isinstance(sample.content, Conversation) and not sample.content.is_pair:
+def read_data(train: Sequence[Data], held_out: Data | None) -> tuple[DataPreview, ...]:
+    """A first look at what is learnt from, then at what is held out. Raises Problem for data that cannot be read or do
+    not go together."""
+    data = (*train, *(() if held_out is None else (held_out,)))
+    previews = tuple(preview(section_of(each).source()) for each in data)
+    known = [found for found in previews if found.kind]
+    for other in known[1:]:
+        first = known[0]
+        assert first.kind and other.kind
+        if not goes_with(first.kind, other.kind):
             raise Problem(
-                f"{found.path}, line {sample.line}",
-                "is a conversation, and the model has no chat template to write it with",
-                "Use the instruction-tuned version of the model, or put its chat_template.jinja into the folder.",
+                shown(other.path),
+                f"holds {KIND_WORDS[other.kind]}, while {shown(first.path)} holds {KIND_WORDS[first.kind]}",
+                "Learn from one kind in one run, or say with shape and columns how to read one of the two.",
             )
+    return previews
+
+
+def suggested_template(model: Path) -> tuple[str, str]:
+    """The known chat template that fits a model without one, and why."""
+    from engine.data.tokens.templates import suggest_template
+
+    return suggest_template(frozenset(_special_tokens(model)))
+
+
+def _samples(previews: Sequence[DataPreview]) -> Iterator[Sample]:
+    return (sample for found in previews for sample in found.samples)
+
+
+def _needs_template(sample: Sample) -> bool:
+    """Whether a row is a conversation that only a chat template can write; one question and answer need none."""
+    match sample.content:
+        case Conversation() as conversation:
+            return not conversation.is_pair
+        case Preference(chosen=conversation) | Feedback(conversation=conversation):
+            return not conversation.is_pair
+    return False
+
+
+def _special_tokens(model: Path) -> Iterator[str]:
+    """Of the folder's tokenizer.json; none where it cannot be read, which is told of when the tokenizer is loaded."""
+    path = model / "tokenizer.json"
+    try:
+        if path.stat().st_size > _LARGEST_TOKENIZER_BYTES:
+            return
+        found: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return
+    added = found.get("added_tokens") if isinstance(found, dict) else None
+    for token in added if isinstance(added, list) else ():
+        if isinstance(token, dict) and isinstance(token.get("content"), str):
+            yield token["content"]

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.data.preview import DataPreview, preview
+from engine.data.preview import DataPreview
+from engine.data.shapes import KIND_WORDS, objective_for
 from engine.fit.memory_rows import load_learnt
 from engine.fit.rates import cached_rates
-from engine.inputs import Inputs, read_inputs
-from engine.job import job_of
+from engine.inputs import Data, Inputs, read_data, read_inputs, section_of
+from engine.job import job_of, part_of
 from engine.recipes import usable_recipes
-from engine.spec import RunSpec, parse_spec, resolve_paths
+from engine.spec import RunSpec, SourceSection, parse_spec, resolve_paths
 from profiles import planner
 from profiles.geometry import Geometry
 from profiles.hardware import Hardware
@@ -40,18 +41,26 @@ _USUAL_ERROR_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Gathered:
-    """Everything a plan is made of, read once. `previews` are of the training files, then of the held-out file."""
+    """Everything a plan is made of, read once."""
 
     model: Path
-    train: tuple[Path, ...]
-    held_out: Path | None
-    geometry: Geometry
-    previews: tuple[DataPreview, ...]
+    train: tuple[SourceSection, ...]
+    held_out: SourceSection | None
+    inputs: Inputs
     hardware: Hardware
     job: Job
     rates: Rates
     learnt: Learnt
     recipes: Recipes
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.inputs.geometry
+
+    @property
+    def previews(self) -> tuple[DataPreview, ...]:
+        """Of the training files, then of the held-out file."""
+        return self.inputs.previews
 
 
 @dataclass(frozen=True)
@@ -73,27 +82,31 @@ class Proposal:
         return self.profile.fits
 
 
-def gather(model: Path, train: Sequence[Path], held_out: Path | None, hardware: Hardware) -> Gathered:
+def gather(model: Path, train: Sequence[Data], held_out: Data | None, hardware: Hardware) -> Gathered:
     """Read what is to be trained and on what. Raises Problem for a model or data that cannot be trained on."""
     return _gathered(model, train, held_out, hardware, read_inputs(model, train, held_out))
 
 
-def gather_plan(model: str | Path, train: Sequence[Path], held_out: Path | None, hardware: Hardware) -> Gathered:
+def gather_plan(model: str | Path, train: Sequence[Data], held_out: Data | None, hardware: Hardware) -> Gathered:
     """As `gather`, for planning alone: the model may be a config.json without weights or a catalogue's name, and data
     may be absent. Raises Problem for what is none of these."""
     from engine.fit.models import find_model  # here, since only planning ahead needs it
 
     geometry = find_model(model)
-    previews = tuple(preview(path) for path in (*train, *(() if held_out is None else (held_out,))))
-    return _gathered(geometry.path, train, held_out, hardware, Inputs(geometry, previews))
+    inputs = Inputs(geometry, read_data(train, held_out))
+    for found in inputs.previews:
+        if found.unclear:
+            raise found.unclear
+    return _gathered(geometry.path, train, held_out, hardware, inputs)
 
 
 def plan_for(gathered: Gathered, overrides: Mapping[str, Any]) -> Plan:
     """Every way to train that is worth offering, with `overrides` (nested as in TOML) kept. Raises Problem."""
     asked = _asked(gathered, overrides)
     recipes = gathered.recipes
+    job = part_of(gathered.job, asked.get("data.rows"))
     found = planner.plan(
-        gathered.geometry, gathered.hardware, gathered.job, asked, gathered.rates, gathered.learnt, recipes.found
+        gathered.geometry, gathered.hardware, job, asked, gathered.rates, gathered.learnt, recipes.found
     )
     bad = tuple(f"A recipe cannot be used: {problem}" for problem in recipes.problems)
     return replace(found, notes=(*found.notes, *bad)) if bad else found
@@ -101,8 +114,8 @@ def plan_for(gathered: Gathered, overrides: Mapping[str, Any]) -> Plan:
 
 def propose(
     model: Path,
-    train: Sequence[Path],
-    held_out: Path | None,
+    train: Sequence[Data],
+    held_out: Data | None,
     hardware: Hardware,
     overrides: Mapping[str, Any],
     name: str | None = None,
@@ -115,9 +128,7 @@ def propose(
     cannot be trained on, for an override that is no valid value, and for a profile that there is not.
     """
     spec = parse_spec(_with_inputs(model, train, held_out, overrides, name), "settings")
-    gathered = gather(
-        spec.model.path, spec.data.paths, spec.data.held_out.path if spec.data.held_out else None, hardware
-    )
+    gathered = gather(spec.model.path, spec.data.train, spec.data.held_out, hardware)
     return propose_from(gathered, overrides, name, profile)
 
 
@@ -125,14 +136,15 @@ def propose_from(
     gathered: Gathered, overrides: Mapping[str, Any], name: str | None = None, profile: str | None = None
 ) -> Proposal:
     """`propose` with everything read already: milliseconds, no file touched."""
-    Inputs(gathered.geometry, gathered.previews).require_usable(
-        _spec(gathered, {}, overrides, name).data.max_rejected_share
-    )
+    decided, reasons = _of_data(gathered.inputs)
+    asked = _spec(gathered, nested(decided), overrides, name)
+    gathered.inputs.require_usable(asked.data.max_rejected_share)
+    gathered.inputs.require_objective(asked.objective.kind)
     plan = plan_for(gathered, overrides)
     chosen = plan.profiles[0] if profile is None else find_profile(gathered, plan, profile)
     return Proposal(
-        spec=_spec(gathered, nested(chosen.values), overrides, name),
-        reasons=chosen.reasons,
+        spec=_spec(gathered, nested({**decided, **chosen.values}), overrides, name),
+        reasons={**chosen.reasons, **_kept(reasons, overrides)},
         estimate=chosen.estimate,
         budget_bytes=chosen.budget_bytes,
         geometry=gathered.geometry,
@@ -176,21 +188,40 @@ def budget_bytes(hardware: Hardware, estimated: MemoryEstimate | None = None) ->
 
 
 def _gathered(
-    model: Path, train: Sequence[Path], held_out: Path | None, hardware: Hardware, inputs: Inputs
+    model: Path, train: Sequence[Data], held_out: Data | None, hardware: Hardware, inputs: Inputs
 ) -> Gathered:
-    job = job_of(inputs.previews[: len(train)], inputs.geometry.vocab_size, held_out is not None)
+    sections = tuple(map(section_of, train))
+    previews = inputs.previews[: len(train)]
     return Gathered(
         model=model,
-        train=tuple(train),
-        held_out=held_out,
-        geometry=inputs.geometry,
-        previews=inputs.previews,
+        train=sections,
+        held_out=None if held_out is None else section_of(held_out),
+        inputs=inputs,
         hardware=hardware,
-        job=job,
+        job=job_of(previews, inputs.geometry.vocab_size, held_out is not None, sections),
         rates=rates_of(hardware, cached_rates(hardware)),
         learnt=load_learnt(),
         recipes=usable_recipes(),
     )
+
+
+def _of_data(inputs: Inputs) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the data themselves decide, by dotted field, and why."""
+    values: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    if inputs.kind is not None and (objective := objective_for(inputs.kind)) != "next_token":
+        values["objective.kind"] = objective
+        reasons["objective.kind"] = f"the data are {KIND_WORDS[inputs.kind]}"
+    if inputs.chat_template is not None:
+        values["data.chat_template"], why = inputs.chat_template
+        reasons["data.chat_template"] = f"the model has no template of its own; {why}"
+    return values, reasons
+
+
+def _kept(reasons: Mapping[str, str], overrides: Mapping[str, Any]) -> dict[str, str]:
+    """The reasons, of fields that a person set themselves that they did."""
+    asked = dotted(overrides)
+    return {field: "as you set it" if field in asked else why for field, why in reasons.items()}
 
 
 def _asked(gathered: Gathered, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,19 +232,22 @@ def _asked(gathered: Gathered, overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _spec(gathered: Gathered, decided: Mapping[str, Any], overrides: Mapping[str, Any], name: str | None) -> RunSpec:
-    train = gathered.train or (Path("data.jsonl"),)  # a plan without data is a spec without data, too
+    # A plan without data is a spec without data, too.
+    train: Sequence[Data] = gathered.train or (Path("data.jsonl"),)
     inputs = _with_inputs(gathered.model, train, gathered.held_out, overrides, name)
     return parse_spec(_merge(decided, inputs), "settings")
 
 
 def _with_inputs(
-    model: Path, train: Sequence[Path], held_out: Path | None, overrides: Mapping[str, Any], name: str | None
+    model: Path, train: Sequence[Data], held_out: Data | None, overrides: Mapping[str, Any], name: str | None
 ) -> dict[str, Any]:
     """`overrides` over what is trained and on what, paths made absolute."""
-    data: dict[str, Any] = {"train": [str(path) for path in train]}
+    sections = [section_of(each) for each in train]
+    data: dict[str, Any] = {"train": [section.model_dump(mode="json") for section in sections]}
     if held_out is not None:
-        data["held_out"] = str(held_out)
-    inputs = {"name": name or _slug(train), "model": {"path": str(model)}, "data": data}
+        data["held_out"] = section_of(held_out).model_dump(mode="json")
+    paths = [section.path for section in sections]
+    inputs = {"name": name or _slug(paths), "model": {"path": str(model)}, "data": data}
     return _merge(resolve_paths(inputs, Path.cwd()), resolve_paths(dict(overrides), Path.cwd()))
 
 

@@ -172,14 +172,31 @@ class ObjectiveSection(Section):
     """What is minimised. dpo, orpo and simpo learn from preference pairs, kto from answers with thumbs up or down,
     classification from texts with labels, embedding from pairs of similar texts."""
     beta: Annotated[float, Field(gt=0)] = 0.1
-    """dpo, kto: how strongly the model is held to the base; simpo: the scale of its reward; orpo: the weight of the
-    odds ratio."""
+    """dpo, kto: how strongly the model is held to the base; simpo: the scale of its reward (2 where it is not given);
+    orpo: the weight of the odds ratio."""
     margin: Annotated[float, Field(ge=0)] = 0.5
     """simpo: by how much the better answer's reward is to lead, as a share of beta."""
+    liked_weight: Annotated[float, Field(ge=0)] = 1.0
+    """kto: weight of the answers that were liked, to balance unequal counts."""
+    disliked_weight: Annotated[float, Field(ge=0)] = 1.0
+    """kto: weight of the answers that were disliked."""
     temperature: Annotated[float, Field(gt=0)] = 0.05
     """embedding: similarities are divided by it."""
     pooling: Literal["last", "mean"] = "mean"
     """embedding: which hidden states make a text's vector."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_beta(cls, values: Any) -> Any:
+        """SimPO's rewards are of single tokens, and its paper's beta is twenty times that of the others."""
+        if isinstance(values, dict) and values.get("kind") == "simpo" and "beta" not in values:
+            return {**values, "beta": 2.0}
+        return values
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model that is learnt answers in words."""
+        return self.kind not in ("classification", "embedding")
 
 
 class OptimizerSection(Section):
@@ -313,6 +330,9 @@ def resolve_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
     for section, keys in (("model", ("path",)), ("data", ("train", "held_out", "benchmarks"))):
         if isinstance(table := resolved.get(section), dict):
             resolved[section] = {key: absolute(value) if key in keys else value for key, value in table.items()}
+    data = resolved.get("data")
+    if isinstance(data, dict) and str(data.get("chat_template", "")).endswith(".jinja"):  # else a name
+        resolved["data"] = {**data, "chat_template": absolute(data["chat_template"])}
     return resolved
 
 

@@ -5,7 +5,8 @@ A row has these columns; in profiles/catalogue/measured/*.csv an empty cell stan
     device                      the GPU's name as the driver says it, or "cpu"
     model                       model_key(geometry): its type and sizes, whatever the folder is called
     method, compute_dtype, attention, sequence_length, micro_batch, gradient_accumulation, rank, dropout, targets,
-    trained_layers, double_quantisation, optimizer, gradient_checkpointing, offload_checkpoints, loss_chunk, answers,
+    trained_layers, double_quantisation, optimizer, gradient_checkpointing, offload_checkpoints, loss_chunk,
+    objective, answers,
     max_new_tokens              the fields of profiles.settings.Settings; of these only method is read back
     formula                     FORMULA when the prediction was made
     predicted_allocated_bytes   tensors at the peak, as predicted for the phases and tokens that were measured

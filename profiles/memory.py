@@ -224,7 +224,7 @@ def _mask_bytes(step: Step, settings: Settings) -> int:
 
 
 def _loss_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
-    """The chunked cross-entropy at its widest, with every token a target (engine.objectives.next_token).
+    """The chunked cross-entropy at its widest, with every token a target (engine.objectives.cross_entropy).
 
     States that predict and their gradient; and then, for a chunk, either its softmax (logits, their fp32 copy below
     fp32, the log-softmax) or its backward (logits, slope, the slope in the compute dtype, the states' gradient), with,
@@ -233,6 +233,8 @@ def _loss_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
     """
     vocab, hidden = geometry.vocab_size, geometry.hidden_size
     targets = settings.tokens
+    if not settings.writes:
+        return _states_bytes(geometry, settings, step)
     rows = min(targets, settings.loss_chunk)
     compute, state, head = DTYPE_BYTES[settings.compute_dtype], step.state_bytes, step.head_gradient
     both = 2 * targets * hidden * state
@@ -256,10 +258,23 @@ def _loss_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
     return both + max(softmax, backward)
 
 
+def _states_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
+    """What stands for the loss where no tokens are predicted: the last states that a head or a vector is made of.
+
+    Of a class, the gradient of all states, of which one a text is not zero. Of a vector that is a mean
+    (engine.objectives.embedding), the states, picked and in fp32, and the gradients of the three.
+    """
+    state = step.state_bytes
+    per_number = state if settings.objective == "classification" else 2 * state + (_FP32 if state != _FP32 else 0)
+    return settings.tokens * geometry.hidden_size * per_number
+
+
 def _evaluation_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:
     """Held-out loss: a forward of as many tokens as a micro-batch that keeps nothing, then the loss by chunks."""
     tokens, length, hidden = settings.tokens, settings.sequence_length, geometry.hidden_size
     forward = max(fixed + tokens * (each + length * square) for fixed, each, square in step.passing)
+    if not settings.writes:
+        return max(forward, _states_bytes(geometry, settings, step))
     rows = min(tokens, settings.loss_chunk)
     compute = DTYPE_BYTES[settings.compute_dtype]
     logits = rows * geometry.vocab_size * max(compute + _FP32 if settings.autocast else 0, 2 * _FP32)

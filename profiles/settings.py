@@ -11,6 +11,10 @@ Dtype = Literal["fp32", "bf16", "fp16"]
 Method = Literal["lora", "qlora", "partial", "full"]
 Attention = Literal["varlen", "sdpa", "eager"]
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor"]
+Objective = Literal["next_token", "dpo", "orpo", "simpo", "kto", "classification", "embedding"]
+
+SEQUENCES = {"dpo": 2, "orpo": 2, "simpo": 2, "embedding": 2}
+"""Sequences of a row for objectives that compare them: a better and a worse answer, an anchor and its positive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Settings:
     offload_checkpoints: bool = False
     """Whether the inputs of layers that recompute wait in RAM instead of on the GPU."""
     loss_chunk: int = 1024
+    objective: Objective = "next_token"
     answers: int = 0
     """Held-out rows answered before and after training; 0 for none."""
     max_new_tokens: int = 256
@@ -48,8 +53,13 @@ class Settings:
 
     @property
     def tokens(self) -> int:
-        """Tokens that go through the model at once."""
-        return self.sequence_length * self.micro_batch
+        """Tokens that go through the model at once, at most."""
+        return self.sequence_length * self.micro_batch * SEQUENCES.get(self.objective, 1)
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model predicts tokens, for which logits are needed; a class or a vector needs none."""
+        return self.objective not in ("classification", "embedding")
 
     @property
     def autocast(self) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import Finetui
+from tiny import make_tokenizer
 
 SMALL = {
     "hidden_size": 64,
@@ -78,3 +79,70 @@ def test_an_architecture_that_only_transformers_knows(finetui: Finetui, tmp_path
     assert lines(shown.stdout)["attention"] == "grouped-query in 1 of 4 layers"
     unknown = finetui("inspect", alone(tmp_path / "n", model_type="frobnicate"))
     assert unknown.status == 2 and "does not know" in unknown.stderr and "Traceback" not in unknown.stderr
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tokenizer(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rows = [{"prompt": f"What is {number}?", "completion": "It is a city of rain."} for number in range(30)]
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_row_as_a_model_will_learn_it(finetui: Finetui, model: Path, data: Path) -> None:
+    shown = finetui("inspect", data, "--model", model, "--row", 3)
+    assert shown.status == 0, shown.stderr
+    drawn = shown.stdout.splitlines()
+    at = drawn.index("line 3, learning answers, at most 1,024 tokens:")
+    assert [line.split()[:2] for line in drawn[at + 2 : -2] if line[:2] == "  " != line[1:3]] == [
+        ["·", "masked"],
+        ["●", "learnt"],
+        ["■", "end"],
+        ["·", "masked"],
+    ]
+    assert any(line.replace("│", "").endswith("It is a city of rain.") for line in drawn)
+    told = finetui("inspect", data, "--model", model, "--row", 3, "--train-on", "everything", "--json").json()
+    (sequence,) = told["xray"]["sequences"]
+    text = "".join(token["text"] for token in sequence["tokens"])
+    assert "What is 2?" in text and "It is a city of rain.<|im_end|>" in text
+    assert sequence["counts"]["masked"] == 1 and told["tokens"]["rows"] == 30
+    plain = finetui.with_environment(LC_ALL="C")("inspect", data, "--model", model, "--seq-len", 24)
+    assert plain.stdout.isascii() and "  x cut" in plain.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--row", 99), "has no row at 99"),
+        (("--seq-len", 2), "too short for any row"),
+        (("--chat-template", "chatnl"), "no chat template that finetui knows"),
+        (("--model", "/nowhere"), "is not a folder"),
+    ],
+)
+def test_what_cannot_be_shown_is_told(finetui: Finetui, model: Path, data: Path, arguments, told: str) -> None:
+    shown = finetui("inspect", data, "--model", model, *arguments)
+    assert shown.status == 2 and told in shown.stderr and "Traceback" not in shown.stderr
+
+
+def test_a_model_without_a_template_is_offered_one(finetui: Finetui, tmp_path: Path) -> None:
+    bare = make_tokenizer(tmp_path / "bare", template=None)
+    data = tmp_path / "chats.jsonl"
+    turns = [{"role": role, "content": "x y"} for role in ("user", "assistant", "user", "assistant")]
+    data.write_text(json.dumps({"messages": turns}) + "\n")
+    shown = finetui("inspect", data, "--model", bare)
+    assert shown.status == 2 and "Give --chat-template chatml: the model has its special tokens" in shown.stderr
+    assert finetui("inspect", data, "--model", bare, "--chat-template", "chatml").status == 0
+
+
+def test_data_comes_from_folders_and_stdin_too(finetui: Finetui, data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    data.rename(folder / "a.jsonl")
+    assert lines(finetui("inspect", folder).stdout)["rows"] == "30"
+    told = finetui("inspect", "-", "--json", stdin="question,answer\nCapital?,Paris\nAnd you?,Fine\n").json()
+    assert (told["format"], told["rows"], told["kind"]) == ("csv", 2, "conversation")

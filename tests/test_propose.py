@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from dataclasses import replace
@@ -13,10 +14,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "profiles"))
 from model_folder import LLAMA, make_model
 
+from engine.data.source import Source
+from engine.inputs import check_inputs, columns_said, source_at
 from engine.propose import budget_bytes, gather, gather_plan, plan_for, predict, propose, propose_from, settings_of
-from engine.spec import load_spec
+from engine.spec import RunSpec, SourceSection, load_spec
 from profiles.hardware import Cpu, Disk, Gpu, Hardware, Ram
 from profiles.memory import COMPONENTS
+from profiles.planner import Job
 from profiles.problem import Problem
 
 GIB = 1 << 30
@@ -239,12 +243,122 @@ def test_what_cannot_be_trained_on_is_refused_before_anything_starts(tmp_path: P
     assert "no such folder" in refusal(tmp_path / "absent", data)
     assert "absent.jsonl" in refusal(model, data, tmp_path / "absent.jsonl")
     assert "held_out" in refusal(model, data, held_out=data)
-    assert "none of its 2 rows" in refusal(model, write_rows(tmp_path / "bad.jsonl", [{"a": 1}, {"a": 2}]))
+    assert "columns that are known (columns: a)" in refusal(model, write_rows(tmp_path / "a.jsonl", [{"a": 1}]))
+    assert "none of its 2 rows" in refusal(model, write_rows(tmp_path / "bad.jsonl", [{"text": 1}, {"text": 2}]))
+    labels = write_rows(tmp_path / "labels.jsonl", [{"text": "t", "label": "a"}] * 9)
+    assert "holds texts with labels, while" in refusal(model, data, labels)
+    assert "holds texts with labels, while" in refusal(model, data, held_out=labels)
     assert refusal(model)
+
+
+def test_a_model_without_a_template_gets_one_that_fits_it(tmp_path: Path, model: Path, data: Path) -> None:
     (model / "chat_template.jinja").unlink()
-    assert "no chat template" in refusal(model, data)
+    spec = propose(model, [data], None, cpu_machine(), {}).spec
+    assert spec.data.chat_template == "plain"
+    with pytest.raises(Problem, match="no chat template") as refused:
+        check_inputs(spec.model_copy(update={"data": spec.data.model_copy(update={"chat_template": "model"})}))
+    assert 'data.chat_template = "plain"' in refused.value.fix
+    marks = [{"id": n, "content": text, "special": True} for n, text in enumerate(["<|im_start|>", "<|im_end|>"])]
+    (model / "tokenizer.json").write_text(json.dumps({"added_tokens": marks}))
+    found = propose(model, [data], None, cpu_machine(), {})
+    assert found.spec.data.chat_template == "chatml" and "<|im_start|>" in found.reasons["data.chat_template"]
+    check_inputs(found.spec)
+    kept = propose(model, [data], None, cpu_machine(), {"data": {"chat_template": "zephyr"}})
+    assert (kept.spec.data.chat_template, kept.reasons["data.chat_template"]) == ("zephyr", "as you set it")
+    # One question and one answer need no template.
     pairs = write_rows(tmp_path / "pairs.jsonl", [{"prompt": f"p{n}", "completion": "c"} for n in range(50)])
-    assert propose(model, [pairs], None, cpu_machine(), {}).fits
+    assert propose(model, [pairs], None, cpu_machine(), {}).spec.data.chat_template == "model"
+
+
+KINDS = {
+    "next_token": {"text": "some text to read"},
+    "dpo": {"prompt": "question", "chosen": "better", "rejected": "worse"},
+    "kto": {"prompt": "question", "completion": "answer", "label": True},
+    "classification": {"text": "some text", "label": "a"},
+    "embedding": {"anchor": "some text", "positive": "another"},
+}
+
+
+@pytest.mark.parametrize("objective", KINDS)
+def test_the_objective_follows_from_the_data(tmp_path: Path, model: Path, objective: str) -> None:
+    rows = [{**KINDS[objective], next(iter(KINDS[objective])): f"number {n}"} for n in range(50)]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    found = propose(model, [data], None, cpu_machine(), {})
+    assert found.spec.objective.kind == objective
+    assert ("objective.kind" in found.reasons) == (objective != "next_token")
+    check_inputs(load_spec_of(found.spec, tmp_path))
+    other = "kto" if objective != "kto" else "dpo"
+    with pytest.raises(Problem, match=r"objective\.kind") as refused:
+        propose(model, [data], None, cpu_machine(), {"objective": {"kind": other}})
+    assert f'"{objective}"' in refused.value.fix
+    if objective == "dpo":
+        asked = propose(model, [data], None, cpu_machine(), {"objective": {"kind": "orpo"}})
+        assert (asked.spec.objective.kind, asked.reasons["objective.kind"]) == ("orpo", "as you set it")
+
+
+def load_spec_of(spec: RunSpec, folder: Path) -> RunSpec:
+    (folder / "spec.toml").write_text(spec.to_toml())
+    return load_spec(folder / "spec.toml")
+
+
+def test_how_data_are_read_is_kept_in_the_spec(tmp_path: Path, model: Path) -> None:
+    rows = [{"ask": f"number {n}", "reply_a": "a", "reply_b": "b"} for n in range(50)]
+    asked = write_rows(tmp_path / "asked.jsonl", rows)
+    plain = write_rows(tmp_path / "plain.jsonl", [{"prompt": "p", "completion": f"c{n}"} for n in range(50)])
+    read = Source(asked, columns={"answer": "reply_b"})
+    mixed = [SourceSection(path=plain, weight=3.0), read]
+    held_out = Source(write_rows(tmp_path / "held.jsonl", rows[:9]), columns={"answer": "reply_a"})
+    found = propose(model, mixed, held_out, cpu_machine(), {})
+    spec = load_spec_of(found.spec, tmp_path)
+    assert spec == found.spec and [section.weight for section in spec.data.train] == [3.0, None]
+    assert spec.data.train[1].source() == read
+    assert spec.data.held_out is not None and spec.data.held_out.columns == {"answer": "reply_a"}
+    assert [each.kind for each in check_inputs(spec).previews] == ["conversation"] * 3
+    with pytest.raises(Problem, match="`reply_a` or `reply_b`"):
+        propose(model, [asked], None, cpu_machine(), {})
+    with pytest.raises(Problem, match="`reply_a` or `reply_b`"):
+        gather_plan(model, [asked], None, cpu_machine())
+    # Also where they are given as a setting.
+    table = {"path": str(asked), "columns": {"answer": "reply_b"}}
+    assert propose(model, [asked], None, cpu_machine(), {"data": {"train": [table]}}).spec.data.train[0].columns
+
+
+def test_a_source_is_named_as_on_a_command_line(tmp_path: Path, model: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert source_at("rows.jsonl", "pair", columns_said(["question=a=b", " answer = c "])) == Source(
+        tmp_path / "rows.jsonl", shape="pair", columns={"question": "a=b", "answer": "c"}
+    )
+    with pytest.raises(Problem, match="PART=COLUMN"):
+        columns_said(["question"])
+    rows = "".join(json.dumps({"prompt": f"p{n}", "completion": "c"}) + "\n" for n in range(50))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(rows.encode())))
+    piped = source_at("-")
+    assert propose(model, [piped], None, cpu_machine(), {}).previews[0].rows == 50
+
+
+def test_a_job_counts_what_goes_through_the_model(tmp_path: Path, model: Path) -> None:
+    def job(rows: list[Any], **said: Any) -> Job:
+        data = write_rows(tmp_path / "rows.jsonl", rows)
+        return gather(model, [SourceSection(path=data, **said)], None, cpu_machine()).job
+
+    chats = job([chat("q" * 300, "a" * 30)] * 40)
+    pairs = job([{"prompt": "q" * 300, "chosen": "a" * 30, "rejected": "b" * 30}] * 40)
+    assert (pairs.rows, pairs.tokens) == (40, 2 * chats.tokens)  # the prompt goes through with each answer
+    assert (pairs.longest_tokens, pairs.answer_tokens) == (chats.longest_tokens, chats.answer_tokens)
+    texts = job([{"anchor": "q" * 300, "positive": "p" * 150, "negative": "n" * 150}] * 40)
+    assert texts.longest_tokens == 102 and texts.tokens == 40 * 3 * 69
+    assert texts.answer_tokens == job([{"text": "t" * 9, "label": 1}] * 40).answer_tokens == 0
+    twice = job([chat("q" * 300, "a" * 30)] * 40, repeats=2.5)
+    assert (twice.rows, twice.tokens) == (100, round(2.5 * chats.tokens))
+    # Only what can be learnt from counts.
+    assert job([chat("q", "a")] * 99 + [{"text": ""}]).rows == 99
+
+
+def test_a_part_of_the_rows_is_planned_as_a_part(model: Path, data: Path) -> None:
+    gathered = gather(model, [data], None, cpu_machine())
+    part, whole = plan_for(gathered, {"data": {"rows": 60}}).job, plan_for(gathered, {"data": {"rows": 9000}}).job
+    assert (part.rows, part.tokens) == (60, round(whole.tokens / 10)) and whole.rows == 600
 
 
 def test_answers_are_priced_where_there_are_rows_to_answer(model: Path, data: Path, tmp_path: Path) -> None:

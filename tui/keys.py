@@ -96,7 +96,7 @@ class KeyedScreen(Screen):
     async def action_key(self, name: str) -> None:
         """Do what the key called `name` does, or say why not."""
         if reason := self.why_not(name):
-            key = next(key for key in self.all_keys if key.name == name)
+            key = next(key for key in (*self.all_keys, *self.KEYS, *APP_KEYS) if key.name == name)
             self.notify(f"{key.shown} {key.label}: {reason}", severity="warning", timeout=4)
             return
         target = getattr(self, f"do_{name}", None) or getattr(self.app, f"do_{name}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.text import Text
 
@@ -21,13 +21,12 @@ from tui.format import (
     share_text,
     steps_text,
 )
+from tui.measured_words import held_out_words, metric_words
 from tui.run_words import adjusted_words, out_of_memory_words, probe_words
 from tui.snapshots import RunSnapshot
+from tui.source_words import waste_words
 from tui.theme import Look
 from tui.widgets.painted import cut, spread
-
-if TYPE_CHECKING:
-    from engine.run.events import Evaluation
 
 FIELD_WIDTH = 14
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -235,13 +234,11 @@ def result_blocks(snapshot: RunSnapshot, width: int, look: Look) -> list[Block]:
         lines += field_lines("stopped", f"{why}. r resumes it.", width, look)
     elif snapshot.liveness == "live" and state.phase in ("queued", "paused"):
         lines += field_lines(state.phase, state.phase_detail, width, look, look.warn, most_lines=6)
-    before, after = state.evaluation("before"), state.evaluation("after")
-    measured = _before_after(before, after, "held_out_loss", loss_text, look)
-    if match := _before_after(before, after, "exact_match", share_text, look):
-        answers = counted((after or before).answers, "answer")  # type: ignore[union-attr]
-        measured += f"{look.separator if measured else ''}exact match {match} of {answers}"
-    if measured:
-        lines += field_lines("held-out loss", measured + ("" if after else " before training"), width, look)
+    arrow = look.glyph("→", "->")
+    if measured := held_out_words(state, arrow, look.separator):
+        lines += field_lines("held-out loss", measured, width, look)
+    if metrics := metric_words(state, arrow, look.separator):
+        lines += field_lines("measured", metrics, width, look)
     for name, path in state.outputs.items():
         lines += field_lines(name, str(snapshot.run.path / path), width, look, look.strong)
     if state.outputs and snapshot.liveness != "live":
@@ -257,21 +254,6 @@ def result_blocks(snapshot: RunSnapshot, width: int, look: Look) -> list[Block]:
 
 def _last_words(snapshot: RunSnapshot) -> str:
     return "the engine died" + (f": {snapshot.log[-1]}" if snapshot.log else " and left no log")
-
-
-def _before_after(
-    before: Evaluation | None,
-    after: Evaluation | None,
-    name: str,
-    text: Callable[[float | None], str],
-    look: Look,
-) -> str:
-    """What was measured before and after training; empty when it was not measured at all."""
-    values = [None if each is None else getattr(each, name) for each in (before, after)]
-    if values == [None, None]:
-        return ""
-    first = text(values[0])
-    return first if after is None else f"{first} {look.glyph('→', '->')} {text(values[1])}"
 
 
 def fact_lines(snapshot: RunSnapshot, width: int, look: Look) -> list[Text]:
@@ -294,8 +276,9 @@ def fact_lines(snapshot: RunSnapshot, width: int, look: Look) -> list[Text]:
         facts.append(("weights", f"{compact_text(everything)}, {compact_text(trained)} trained"))
         rows = f"{count_text(plan.get('train_rows'))} rows, {compact_text(plan.get('train_tokens'))} tokens"
         facts.append(("data", f"{rows}, {count_text(plan.get('held_out_rows'))} held out"))
-        batch = f"{plan.get('rows_per_step')} rows of {count_text(plan.get('sequence_length'))} tokens"
-        facts.append(("step", batch))
+        rows = counted(plan.get("rows_per_step") or 0, "row")
+        batch = f"{rows} of {count_text(plan.get('sequence_length'))} tokens"
+        facts.append(("step", f"{batch}, {empty}" if (empty := waste_words(plan)) else batch))
         if state.adjusted:
             facts.append(("reduced to", adjusted_words(state)))
         facts.append(("numerics", f"{plan.get('dtype')}, {plan.get('attention')} attention, {plan.get('device')}"))

@@ -1,6 +1,7 @@
-"""From the files people have to token examples with a loss mask.
+"""From the files people have to token examples with a loss mask, without the libraries of models.
 
-read (bytes to rows) -> shapes (rows to conversations or text) -> tokenise (to token ids and targets) ->
-dataset (split, counts, what was set aside) -> packing (several examples to a row of fixed length). read,
-shapes and preview are light: the app uses them without the libraries of the engine.
+files (bytes to rows) -> shapes (rows to contents: conversations, text, preferences, ...) -> tokens (contents to token
+ids and answers) -> prepare (all rows of a run, on all cores, kept on disk) -> dataset (what training takes from it) ->
+mixing and packing (which examples an epoch has, and in which rows). Beside them preview (a first look), quality and
+personal (what a report finds in the rows).
 """

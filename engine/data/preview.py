@@ -1,51 +1,49 @@
-"""A look at a data file without the model's libraries: what it holds, and what is wrong with it."""
+"""A first look at data, without the model's libraries: what a source holds, how it is read, what is wrong with it."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from engine.data.contents import Conversation, PlainText, Recognised, Unusable
-from engine.data.read import read_rows
-from engine.data.rows import RejectedRow, refusal
-from engine.data.shapes import recognise
-from profiles.problem import Problem, printable
+from engine.data.contents import Kind, Unusable
+from engine.data.files import RowReader, open_rows
+from engine.data.preview_counts import Column, Counts, Lengths, Sample, sample_dict, spoken
+from engine.data.rows import RejectedRow, Row, Unit, refusal
+from engine.data.shapes import Reading, Recogniser, UnclearColumns, reading_of
+from engine.data.shapes.suggestions import Suggestion, suggestions_for
+from engine.data.source import Source
+from profiles.problem import Problem
+
+__all__ = [
+    "Column",
+    "DataPreview",
+    "Lengths",
+    "Sample",
+    "Suggestion",
+    "as_source",
+    "first_reading",
+    "preview",
+    "spoken",
+]
 
 PREVIEW_BYTES = 16 * 2**20
-_SAMPLES = 5
-_REJECTS_KEPT = 100
-_LONG_ROW_CHARACTERS = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One row as it will be understood."""
-
-    line: int
-    content: Conversation | PlainText
-
-
-@dataclass(frozen=True, slots=True)
-class Lengths:
-    """Characters per usable row, over all its texts; all zero when there is none."""
-
-    mean: float = 0.0
-    median: int = 0
-    p90: int = 0
-    p99: int = 0
-    maximum: int = 0
+READING_ROWS = 256
+"""Rows that a reading is decided from; of a file with fewer, all."""
+_READING_BYTES = 2**23
+"""Rows may be of any size; beyond this no further one is needed to tell the shape."""
+_SAMPLES_WRITTEN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class DataPreview:
-    """What the first `read_bytes` of a file hold; all of it when `complete`."""
+    """What the first `read_bytes` of a source hold; all of it when `complete`."""
 
-    path: Path
+    source: Source
     bytes: int
+    """Of the files as they are stored."""
     read_bytes: int
     rows: int
     """Rows read, usable or not."""
@@ -58,8 +56,29 @@ class DataPreview:
     reject_count: int
     samples: tuple[Sample, ...]
     characters: Lengths
+    """Of usable rows, over all their texts."""
+    sequences: Lengths
+    """The same of what goes through the model at once: a preference pair is two conversations, a pair of similar
+    texts two or more; else the row."""
+    sequences_per_row: float
     complete: bool
     notes: tuple[str, ...]
+    format: str
+    """As found: "jsonl", "csv", ..."""
+    unit: Unit
+    columns: tuple[Column, ...]
+    reading: Reading | None
+    """How the rows are understood; None where nothing tells, which `unclear` explains."""
+    unclear: Problem | None = None
+    suggestions: tuple[Suggestion, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        return self.source.path
+
+    @property
+    def kind(self) -> Kind | None:
+        return self.reading.kind if self.reading else None
 
     @property
     def usable_rows(self) -> int:
@@ -67,137 +86,119 @@ class DataPreview:
 
     @property
     def estimated_rows(self) -> int:
-        """Rows of the whole file: exact when `complete`, else from the mean size of those read."""
-        return self.rows if self.complete else round(self.rows * self.bytes / self.read_bytes)
+        """Rows of the whole source: exact when `complete`, else from the mean size of those read."""
+        return self.rows if self.complete else round(self.rows * self.bytes / max(1, self.read_bytes))
 
     def refusal(self, allowed_share: float) -> Problem | None:
         """The Problem a run would stop with when it may reject this share of the rows."""
-        return refusal(self.rejected, self.reject_count, self.rows, allowed_share)
+        return self.unclear or refusal(self.rejected, self.reject_count, self.rows, allowed_share)
 
     def as_dict(self) -> dict[str, Any]:
+        reading = self.reading
         return {
             "path": str(self.path),
+            "format": self.format,
             "bytes": self.bytes,
             "read_bytes": self.read_bytes,
             "complete": self.complete,
+            "unit": self.unit,
             "rows": self.rows,
             "estimated_rows": self.estimated_rows,
+            "kind": self.kind,
+            "reading": {"shape": reading.shape, "columns": dict(reading.columns)} if reading else None,
             "shape": self.shape,
             "shapes": dict(self.shapes),
+            "columns": [column.as_dict() for column in self.columns],
             "rejected_rows": self.reject_count,
             "rejected": [row.as_dict() for row in self.rejected],
-            "samples": [_sample_dict(sample) for sample in self.samples],
-            "characters": {name: getattr(self.characters, name) for name in Lengths.__slots__},
+            "samples": [sample_dict(sample) for sample in self.samples[:_SAMPLES_WRITTEN]],
+            "characters": self.characters.as_dict(),
+            "sequence_characters": self.sequences.as_dict(),
             "notes": list(self.notes),
+            "suggestions": [suggestion.words for suggestion in self.suggestions],
         }
 
 
-def preview(path: Path, limit_bytes: int = PREVIEW_BYTES) -> DataPreview:
-    """Reads `path` up to the row that passes `limit_bytes`. Raises Problem when it is no JSONL."""
-    found = _Found()
-    with read_rows(path) as reader:
-        for row in reader:
-            found.rows += 1
+def as_source(source: Source | Path) -> Source:
+    return Source(source) if isinstance(source, Path) else source
+
+
+def preview(source: Source | Path, limit_bytes: int = PREVIEW_BYTES) -> DataPreview:
+    """Reads a source up to the row that passes `limit_bytes`. Raises Problem when it cannot be read at all, or when
+    what a person said of it (columns, templates) does not fit. Templates run in a child process."""
+    source = as_source(source)
+    if source.prompt_template or source.answer_template:
+        from engine.data.preview_child import preview_apart
+
+        return preview_apart(source, limit_bytes)
+    return preview_here(source, limit_bytes)
+
+
+def preview_here(source: Source, limit_bytes: int) -> DataPreview:
+    """`preview` in this process, whatever the source's templates may do to it."""
+    counts = Counts()
+    with open_rows(source) as reader:
+        first = _first_rows(reader, limit_bytes)
+        values = [row.value for row in first if isinstance(row, Row)]
+        reading, unclear = _reading(source, values)
+        recogniser = Recogniser(source, reading)
+        for row in chain(first, reader):
             if isinstance(row, RejectedRow):
-                found.reject(row)
+                counts.reject(row)
             else:
+                counts.look_at(row.value)
                 try:
-                    found.take(row.line, recognise(row.value))
+                    counts.take(row.line, recogniser.recognise(row.value))
                 except Unusable as reason:
-                    found.reject(reader.rejection(row, str(reason)))
-            if reader.position_bytes >= limit_bytes:
+                    counts.reject(reader.rejection(row, str(reason)))
+            if counts.rows >= len(first) and reader.position_bytes >= limit_bytes:
                 break
-        complete = reader.position_bytes == reader.size_bytes
-        notes = tuple(found.notes(reader.has_byte_order_mark, reader.blank_lines))
-        return DataPreview(
-            path=path,
+        complete = reader.position_bytes >= reader.size_bytes
+        found = DataPreview(
+            source=source,
             bytes=reader.size_bytes,
             read_bytes=reader.position_bytes,
-            rows=found.rows,
-            shape=max(found.shapes, key=found.shapes.__getitem__, default=""),
-            shapes=dict(found.shapes),
-            rejected=tuple(found.rejected),
-            reject_count=found.reject_count,
-            samples=tuple(found.samples),
-            characters=_lengths(found.lengths),
+            rows=counts.rows,
+            shape=max(counts.shapes, key=counts.shapes.__getitem__, default=""),
+            shapes=dict(counts.shapes),
+            rejected=tuple(counts.rejected),
+            reject_count=counts.reject_count,
+            samples=tuple(counts.samples),
+            characters=Lengths.of(counts.lengths),
+            sequences=Lengths.of(counts.sequence_lengths),
+            sequences_per_row=len(counts.sequence_lengths) / max(1, len(counts.lengths)),
             complete=complete,
-            notes=notes,
+            notes=(*reader.notes(), *counts.notes(reader.unit)),
+            format=reader.format,
+            unit=reader.unit,
+            columns=counts.columns(),
+            reading=reading,
+            unclear=unclear,
         )
+    return replace(found, suggestions=suggestions_for(source, reading, values))
 
 
-@dataclass(slots=True)
-class _Found:
-    rows: int = 0
-    reject_count: int = 0
-    rejected: list[RejectedRow] = field(default_factory=list)
-    shapes: Counter[str] = field(default_factory=Counter)
-    samples: list[Sample] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    unused: set[str] = field(default_factory=set)
-    digests: set[int] = field(default_factory=set)
-    longest: tuple[int, int] = (0, 0)
-    """Characters of the longest row, and its line with a minus sign, so that the first of several is kept."""
-    oddities: Counter[str] = field(default_factory=Counter)
-
-    def reject(self, row: RejectedRow) -> None:
-        self.reject_count += 1
-        if len(self.rejected) < _REJECTS_KEPT:
-            self.rejected.append(row)
-
-    def take(self, line: int, recognised: Recognised) -> None:
-        content = recognised.content
-        length = sum(map(len, content.texts()))
-        self.lengths.append(length)
-        self.longest = max(self.longest, (length, -line))
-        self.shapes[recognised.shape] += 1
-        self.unused.update(recognised.unused)
-        self.digests.add(hash(content))
-        if len(self.samples) < _SAMPLES:
-            self.samples.append(Sample(line, content))
-        if isinstance(content, Conversation):
-            self.oddities.update(_oddities(content))
-
-    def notes(self, has_byte_order_mark: bool, blank_lines: int) -> Iterator[str]:
-        if has_byte_order_mark:
-            yield "the file begins with a UTF-8 byte-order mark, which is passed over"
-        if blank_lines:
-            yield f"blank lines passed over: {blank_lines:,}"
-        if len(self.shapes) > 1:
-            counts = "; ".join(f"{shape} {count:,}" for shape, count in self.shapes.most_common())
-            yield f"rows of different shapes: {counts}"
-        if copies := len(self.lengths) - len(self.digests):
-            yield f"rows that are exact copies of another: {copies:,}"
-        length, negative_line = self.longest
-        if length > _LONG_ROW_CHARACTERS:
-            yield f"line {-negative_line:,} has {length:,} characters and will be cut or split"
-        for oddity, count in sorted(self.oddities.items()):
-            yield f"{oddity}: {count:,} rows"
-        if self.unused:
-            names = ", ".join(printable(name, 40) for name in sorted(self.unused))
-            yield f"fields that change nothing: {names}"
+def first_reading(source: Source | Path) -> Reading:
+    """How a source is understood, from its first rows. Raises Problem as `preview` does and where nothing tells."""
+    source = as_source(source)
+    with open_rows(source) as reader:
+        return reading_of(source, [row.value for row in _first_rows(reader, PREVIEW_BYTES) if isinstance(row, Row)])
 
 
-def _oddities(conversation: Conversation) -> Iterator[str]:
-    """What is allowed but seldom meant, and what many chat templates reject."""
-    roles = [message.role for message in conversation.messages]
-    if "system" in roles[1:]:
-        yield "a system message that is not the first"
-    if any(one == other and one in ("user", "assistant") for one, other in pairwise(roles)):
-        yield "two turns in a row by the same side"
-    if roles[-1] != "assistant":
-        yield "nothing is learnt from what follows the last answer"
+def _first_rows(reader: RowReader, limit_bytes: int) -> list[Row | RejectedRow]:
+    rows: list[Row | RejectedRow] = []
+    for row in reader:
+        rows.append(row)
+        if len(rows) == READING_ROWS or reader.position_bytes >= min(limit_bytes, _READING_BYTES):
+            break
+    return rows
 
 
-def _lengths(lengths: list[int]) -> Lengths:
-    if not lengths:
-        return Lengths()
-    ordered, last = sorted(lengths), len(lengths) - 1
-    median, p90, p99 = (ordered[round(share * last)] for share in (0.5, 0.9, 0.99))
-    return Lengths(sum(ordered) / len(ordered), median, p90, p99, ordered[-1])
-
-
-def _sample_dict(sample: Sample) -> dict[str, Any]:
-    content = sample.content
-    if isinstance(content, PlainText):
-        return {"line": sample.line, "text": content.text}
-    return {"line": sample.line, "messages": [message.as_dict() for message in content.messages]}
+def _reading(source: Source, rows: Sequence[Mapping[str, Any]]) -> tuple[Reading | None, Problem | None]:
+    """The reading, or what a person is to say first. Raises Problem for what they said that does not fit."""
+    if not rows:
+        return None, None  # the rows' own reasons tell what is wrong
+    try:
+        return reading_of(source, rows), None
+    except UnclearColumns as question:
+        return None, question

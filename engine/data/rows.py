@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from profiles.problem import Problem, printable
 
-Unit = Literal["line", "row", "file"]
-"""What a row is counted by: a line of a text file, a record of a table or a list, a whole file of a folder."""
+Unit = Literal["line", "row"]
+"""What a row is counted by: the line of a text file at which it begins, or a record of a table or a list."""
 
 _REASONS_TOLD = 5
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.data.tokenise import Example
+from engine.data.examples import Example
 from engine.run.directory import write_atomically
 from profiles.ladder import USUAL_ANSWER_BATCH, usual_answer_batch
 

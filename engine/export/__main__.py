@@ -14,8 +14,10 @@ from pathlib import Path
 
 from engine.export.card import write_card
 from engine.export.copying import TOKENIZER_FILES, copy_files, files_in, total_bytes
-from engine.export.output import output_of
+from engine.export.output import Output, output_of
+from engine.export.sentence_files import copy_sentence_files
 from engine.export.staging import check_target, staged
+from engine.methods.heads import LANGUAGE, NO_HEAD, Head, read_classes
 from engine.offline import set_offline
 from engine.run.directory import RunDirectory
 from engine.serve.child import Send, take_stdout
@@ -58,17 +60,36 @@ def export(run: RunDirectory, to: str, into: Path, send: Send) -> Path:
         with staged(target, weights) as folder:
             from engine.export.merge import merge
 
-            merge(spec.model.path, output.path, folder, weights, progress)
+            merge(spec.model.path, output.path, folder, weights, progress, _head_of(run, output))
+            copy_sentence_files(output.path, folder)
             _write_card(run, to, folder)
     else:
         # peft writes a template of a card of its own, which ours replaces.
         files = [path for path in files_in(output.path) if path.name != "README.md"]
         with staged(target, total_bytes(files)) as folder:
             copy_files(files, folder, progress)
+            copy_sentence_files(output.path, folder)
             if not files_in(folder, TOKENIZER_FILES):
                 copy_files(files_in(spec.model.path, TOKENIZER_FILES), folder, progress)
             _write_card(run, to, folder)
     return target
+
+
+def _head_of(run: RunDirectory, output: Output) -> Head:
+    """The head that an adapter was trained under. Raises Problem when the names of its classes are lost."""
+    match run.spec().objective.kind:
+        case "embedding":
+            return NO_HEAD
+        case "classification":
+            try:
+                return read_classes(output.path)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise Problem(
+                    str(output.path),
+                    f"has no readable list of classes: {error}",
+                    "Resume the run; it is written again.",
+                ) from error
+    return LANGUAGE
 
 
 def _write_card(run: RunDirectory, to: str, folder: Path) -> None:

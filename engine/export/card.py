@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from engine.export.loading_code import LOADING, Use
 from engine.run.directory import RunDirectory
 from engine.run.folding import read_state
 from engine.spec import MethodSection
 
-LOADING = {
-    "adapter": """\
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-base = AutoModelForCausalLM.from_pretrained("path/to/{base}")
-model = PeftModel.from_pretrained(base, "path/to/this/folder")
-tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")""",
-    "merged": """\
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
-tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")""",
+_LIBRARY = {"writes": "transformers", "classification": "transformers", "embedding": "sentence-transformers"}
+_METRICS = {
+    "preference_accuracy": "Preferred the better answer",
+    "feedback_accuracy": "Agreed with the thumbs",
+    "reward_margin": "Margin of rewards",
+    "macro_f1": "Macro F1",
+    "micro_f1": "Micro F1",
+    "accuracy": "Accuracy",
+    "recall_at_1": "Recall at 1",
 }
 
 
@@ -30,9 +27,12 @@ def write_card(run: RunDirectory, to: str) -> str:
     """
     spec, state = run.spec(), read_state(run)
     base = spec.model.path.name
+    kind = spec.objective.kind
+    use: Use = kind if kind == "classification" or kind == "embedding" else "writes"
     rows = [
         ("Base model", base),
         ("Method", _method(spec.method)),
+        ("Learnt", kind.replace("_", " ")),
         ("Optimizer steps", f"{state.step:,}"),
         (
             "Rows learned from",
@@ -51,9 +51,13 @@ def write_card(run: RunDirectory, to: str) -> str:
         if values[1] is not None:
             was = "not measured" if values[0] is None else format(values[0], form)
             rows.append((label, f"{was} before, {values[1]:{form}} after"))
+    measured = [dict(each.metrics) if each else {} for each in (before, after)]
+    for name, value in measured[1].items():
+        was = f"{measured[0][name]:.3f} before, " if name in measured[0] else ""
+        rows.append((_METRICS.get(name, name), f"{was}{value:.3f} after"))
     lines = [
         "---",
-        f"library_name: {'peft' if to == 'adapter' else 'transformers'}",
+        f"library_name: {'peft' if to == 'adapter' else _LIBRARY[use]}",
         "tags: [finetui]",
         "---",
         "",
@@ -66,7 +70,7 @@ def write_card(run: RunDirectory, to: str) -> str:
             "It was trained over 4-bit weights and merged into the unquantised ones, "
             "so its answers may differ a little from those seen during the run.",
         ]
-    lines += ["", "```python", LOADING[to].format(base=base), "```", ""]
+    lines += ["", "```python", LOADING[use, to].format(base=base), "```", ""]
     return "\n".join(lines)
 
 

@@ -11,7 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from engine.export.copying import TOKENIZER_FILES, Progress, copy_files, files_in
-from engine.methods.loading import attach_adapter, load_base, load_tokenizer
+from engine.methods.heads import LANGUAGE, Head
+from engine.methods.loading import CLASS_HEAD, attach_adapter, load_base, load_tokenizer
 from engine.serve.prompts import stop_tokens
 from profiles.problem import Problem
 
@@ -19,14 +20,18 @@ WATCH_SECONDS = 0.25
 DTYPES = {"F64": torch.float32, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def merge(base_path: Path, adapter_path: Path, into: Path, weight_bytes: int, progress: Progress) -> None:
-    """Write base + adapter, tokenizer and chat template into the folder `into`, on the CPU.
+def merge(
+    base_path: Path, adapter_path: Path, into: Path, weight_bytes: int, progress: Progress, head: Head = LANGUAGE
+) -> None:
+    """Write base + adapter, tokenizer and chat template into the folder `into`, on the CPU; `head` is what the adapter
+    was trained under.
 
     The base is read unquantised, whatever the adapter was trained over. `weight_bytes` is what the weights
     will take, for `progress`. Raises Problem when one of the two cannot be loaded or the sum is not finite.
     """
     progress("reading the base model", 0, 0)
-    base = load_base(base_path, dtype=weights_dtype(base_path), device="cpu")
+    dtype = weights_dtype(base_path)
+    base = load_base(base_path, dtype=dtype, device="cpu", head=head)
     adapted = attach_adapter(base, adapter_path)
     _untie_where_adapted(base, adapted)
     progress("merging the adapter", 0, 0)
@@ -34,6 +39,8 @@ def merge(base_path: Path, adapter_path: Path, into: Path, weight_bytes: int, pr
         merged = adapted.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise Problem(str(adapter_path), f"cannot be merged: {error}", "Train it again; its loss diverged.") from error
+    if head.kind == "classes":
+        merged.get_submodule(CLASS_HEAD).to(dtype)  # it is trained in float32
     try:
         with _watched(into, weight_bytes, progress):
             merged.save_pretrained(into)
@@ -41,7 +48,8 @@ def merge(base_path: Path, adapter_path: Path, into: Path, weight_bytes: int, pr
         raise Problem(str(into.parent), f"cannot be written: {error}", "Give a folder on a disk with room.") from error
     tokenizer_path = adapter_path if files_in(adapter_path, TOKENIZER_FILES) else base_path
     copy_files(files_in(tokenizer_path, TOKENIZER_FILES), into, lambda detail, done, total: None)
-    _write_generation_config(base_path, stop_tokens(load_tokenizer(into), base.generation_config), into)
+    if head.kind == "language":
+        _write_generation_config(base_path, stop_tokens(load_tokenizer(into), base.generation_config), into)
 
 
 def weights_dtype(model_path: Path) -> torch.dtype:
@@ -77,7 +85,7 @@ def _untie_where_adapted(base: Any, adapted: Any) -> None:
 
     head, embedding = base.get_output_embeddings(), base.get_input_embeddings()
     layers = [each for each in (head, embedding) if isinstance(each, BaseTunerLayer)]
-    if not layers or head.weight is not embedding.weight:
+    if not layers or head is None or head.weight is not embedding.weight:
         return
     layer = layers[0].get_base_layer()
     layer.weight = torch.nn.Parameter(layer.weight.detach().clone(), requires_grad=False)

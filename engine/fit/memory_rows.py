@@ -74,7 +74,7 @@ def predict_for_tokens(expected: Expected, tokens: int, *, steps_only: bool = Fa
     """What a run whose micro-batches have at most `tokens` tokens takes; with `steps_only` without its loading,
     answers and saving."""
     settings = expected.settings
-    length = max(1, -(-tokens // settings.micro_batch))
+    length = max(1, -(-tokens // (settings.tokens // settings.sequence_length)))
     predicted = estimate(expected.geometry, replace(settings, sequence_length=length), expected.capability)
     allocated, context = predicted.allocated_bytes, predicted.components["context"]
     if steps_only:

@@ -87,7 +87,8 @@ class TrainingStep:
             cache_enabled=AUTOCAST.cache_enabled,
         )
         scale = 1 / (self.batch.targets * self.settings.gradient_accumulation)
-        forward_backward(self.forward, self.batch, scale=scale, autocast=autocast, backward=backward)
+        loss_of = partial(self.forward.loss, self.batch, scale)
+        forward_backward(loss_of, autocast=autocast, backward=backward)
         mark("backward")
 
     def update(self, mark: Callable[[str], None]) -> torch.Tensor:
@@ -116,6 +117,8 @@ def longest_batch(settings: Settings, *, padded: bool) -> MicroBatch:
         document_starts=document_starts(lengths),
         sources=sources,
         labels=_FIRST_TOKEN + sources % _TOKENS,
+        example_sources=(0,) * len(lengths),
+        example_targets=tuple(each - 1 for each in lengths),
     )
 
 

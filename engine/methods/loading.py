@@ -7,31 +7,29 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from engine.data.tokens.reference import describe, read_tokenizer
+from engine.data.tokens.templates import choose_template
+from engine.methods.heads import LANGUAGE, Head
 from profiles.problem import Problem, printable
 
 LOADING_FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
+
+_AUTO_CLASSES = {"language": AutoModelForCausalLM, "classes": AutoModelForSequenceClassification, "none": AutoModel}
+# What transformers' decoders call the head that tells classes apart.
+CLASS_HEAD = "score"
 
 # Looked through at once: a whole embedding's copies would be more than a training step takes.
 _CHECKED_NUMBERS = 1 << 22
 
 
-def load_tokenizer(path: Path) -> Any:
-    """The tokenizer in a model directory. Raises Problem when there is none or it cannot be read."""
-    if not path.is_dir():
-        raise Problem(str(path), "is not a folder", "Give the folder that holds the model.")
-    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise Problem(
-            str(path), "has no tokenizer", "Copy tokenizer.json and tokenizer_config.json beside config.json."
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises a bare Exception for a file that does not parse
-        raise Problem(f"{path}, tokenizer", _short(error), "Copy the tokenizer's files again.") from error
-    if tokenizer.pad_token_id is None:
-        # Padding never carries loss and is masked from attention, so any token serves.
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+def load_tokenizer(path: Path, chat_template: str = "model") -> Any:
+    """The tokenizer in a model directory, with the chat template that `chat_template` names (data.chat_template), which
+    is then also what it saves. Raises Problem when there is none or it cannot be read."""
+    tokenizer = read_tokenizer(path)
+    if chat_template != "model":
+        tokenizer.chat_template = choose_template(chat_template, describe(tokenizer), str(path)).template
     return tokenizer
 
 
@@ -43,23 +41,26 @@ def load_base(
     attention: str = "sdpa",
     quantise: bool = False,
     double_quantisation: bool = True,
+    head: Head = LANGUAGE,
 ) -> transformers.PreTrainedModel:
-    """The causal language model in `path`, frozen as loaded, on `device`.
+    """The model in `path`, frozen as loaded, on `device`, with `head` on its decoder.
 
     `dtype` is that of the weights, or, with `quantise` (bitsandbytes NF4, whose scales are quantised as well with
-    `double_quantisation`), of what stays unquantised and of the products. Raises Problem when the folder does not
-    hold such a model.
+    `double_quantisation`), of what stays unquantised and of the products. A head for classes that the folder has not
+    begins with random weights. Raises Problem when the folder does not hold such a model.
     """
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention, "device_map": {"": device}}
+    options |= head.configuration()
     if quantise:
         options["quantization_config"] = transformers.BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=double_quantisation,
             bnb_4bit_compute_dtype=dtype,
+            **({"llm_int8_skip_modules": [CLASS_HEAD]} if head.kind == "classes" else {}),
         )
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = _AUTO_CLASSES[head.kind].from_pretrained(
             path,
             local_files_only=True,
             trust_remote_code=False,
@@ -70,14 +71,25 @@ def load_base(
     except torch.OutOfMemoryError:
         raise
     except LOADING_FAULTS as error:
+        if head.kind == "classes" and "Unrecognized configuration class" in str(error):
+            raise Problem(
+                str(path),
+                "is of a family that transformers has no classification head for",
+                'Choose another model, or teach this one to answer with the class: objective.kind "next_token".',
+            ) from error
         raise Problem(
             str(path), f"cannot be loaded: {_short(error)}", "Run `finetui inspect` on the folder."
         ) from error
     if quantise:
         _let_go_of_file(model)
-    _refuse_incomplete(path, report)
+    _refuse_incomplete(path, report, new=CLASS_HEAD if head.kind == "classes" else None)
     _refuse_non_finite(path, model)
-    model.generation_config.pad_token_id = model.generation_config.pad_token_id or model.config.pad_token_id
+    if head.kind == "classes" and not hasattr(model, CLASS_HEAD):
+        raise Problem(
+            str(path), f"{type(model).__name__} has its own kind of classification head", "Choose a decoder model."
+        )
+    if head.kind == "language":
+        model.generation_config.pad_token_id = model.generation_config.pad_token_id or model.config.pad_token_id
     return model
 
 
@@ -98,9 +110,10 @@ def _let_go_of_file(model: transformers.PreTrainedModel) -> None:
             parameter.data = parameter.data.clone()
 
 
-def _refuse_incomplete(path: Path, report: dict[str, Any]) -> None:
-    # transformers fills absent tensors with random numbers and goes on; a person must not train on those.
-    missing = sorted(report["missing_keys"])
+def _refuse_incomplete(path: Path, report: dict[str, Any], new: str | None) -> None:
+    # transformers fills absent tensors with random numbers and goes on; a person must not train on those, but for the
+    # head that the run adds.
+    missing = sorted(name for name in report["missing_keys"] if new is None or not name.startswith(f"{new}."))
     mismatched = sorted(str(entry[0]) for entry in report["mismatched_keys"])
     if missing or mismatched:
         name = (missing or mismatched)[0]

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from engine.methods.fused_lora import fuse_lora
+from engine.methods.loading import CLASS_HEAD
 from engine.spec import MethodSection
 from profiles.problem import Problem, printable
 
@@ -21,8 +22,8 @@ def make_trainable(model: PreTrainedModel, method: MethodSection) -> Any:
     """`model` with what `method` trains requiring gradients; a PeftModel for lora and qlora.
 
     Unlike peft's prepare_model_for_kbit_training nothing is upcast: embeddings, norms and the residual stream keep
-    their precision, and only what learns is float32. Raises Problem when no layer has a target's name, or there are
-    fewer layers than should learn.
+    their precision, and only what learns is float32. A head for classes is new and always learns. Raises Problem when
+    no layer has a target's name, or there are fewer layers than should learn.
     """
     if method.kind == "full":
         return model.requires_grad_(True)
@@ -30,6 +31,8 @@ def make_trainable(model: PreTrainedModel, method: MethodSection) -> Any:
     if method.kind == "partial":
         for module in _last_layers(model, method.trained_layers):
             module.float().requires_grad_(True)
+        if (head := getattr(model, CLASS_HEAD, None)) is not None:
+            head.float().requires_grad_(True)
         return model
     from peft import LoraConfig, get_peft_model
 
@@ -39,7 +42,7 @@ def make_trainable(model: PreTrainedModel, method: MethodSection) -> Any:
         lora_alpha=method.alpha,
         lora_dropout=method.dropout,
         target_modules=_all_linear(model) if method.targets == "all-linear" else list(method.targets),
-        task_type="CAUSAL_LM",
+        task_type=_task_type(model),
     )
     try:
         adapted = get_peft_model(model, config)
@@ -50,6 +53,8 @@ def make_trainable(model: PreTrainedModel, method: MethodSection) -> Any:
             f"no layer is called {printable(method.targets)}",
             f"This model's linear layers are {', '.join(names)}.",
         ) from error
+    if (head := getattr(model, CLASS_HEAD, None)) is not None:
+        head.float()  # peft's copy that learns, and the one under it, which is not read
     fuse_lora(adapted)
     return adapted
 
@@ -66,6 +71,13 @@ def count_parameters(model: torch.nn.Module) -> int:
         state = getattr(parameter, "quant_state", None)
         total += state.shape.numel() if state is not None else parameter.numel()
     return total
+
+
+def _task_type(model: PreTrainedModel) -> str:
+    """What peft calls the use of `model`; for a classifier it saves the head with the adapter."""
+    if hasattr(model, CLASS_HEAD):
+        return "SEQ_CLS"
+    return "CAUSAL_LM" if model.get_output_embeddings() is not None else "FEATURE_EXTRACTION"
 
 
 def _last_layers(model: PreTrainedModel, count: int) -> list[torch.nn.Module]:

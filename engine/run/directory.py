@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(?P<stamp>\d{8}T\d{6}Z)-(?P<slug>.+)")
 _STAMP = "%Y%m%dT%H%M%SZ"
+KEPT_DATA_ACCEPTED = "go-on-with-kept-data"
+"""Is in a run's data folder where the run is to go on with what it began with, whatever became of its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,27 @@ class RunDirectory:
         return self.path / "outputs"
 
     @property
+    def data(self) -> Path:
+        """The run's prepared data: its own names for the shards that it learns from."""
+        return self.path / "data"
+
+    @property
+    def lineage_path(self) -> Path:
+        """Where everything that the run learnt from came from."""
+        return self.path / "lineage.json"
+
+    @property
     def answers_path(self) -> Path:
         """The base model's answers to the held-out rows, kept so that a resumed run need not ask again."""
         return self.path / "evaluation" / "before.jsonl"
+
+    def accept_kept_data(self) -> None:
+        """Have the run go on with the data it began with, though its files changed. Raises Problem."""
+        try:
+            self.data.mkdir(exist_ok=True)
+            (self.data / KEPT_DATA_ACCEPTED).touch()
+        except OSError as error:
+            raise disk_problem(self.path, error) from None
 
     def spec(self) -> RunSpec:
         """What the run was asked to do. Raises Problem when spec.toml is gone or damaged."""

@@ -12,12 +12,17 @@ ladder      number, where (loading | step | evaluation | answers | saving), what
             memory ran out, and the next attempt goes on with less
 plan        planned_steps, rows_per_step, sequence_length, train_rows, held_out_rows, rejected_rows, train_tokens,
             target_tokens, cut_rows, packing_efficiency, total_parameters, trainable_parameters, device, dtype,
-            attention, reasons [text], predicted {component: bytes}, predicted_peak_bytes
+            attention, reasons [text], predicted {component: bytes}, predicted_peak_bytes; wasted_share: of the slots of
+            an epoch those without a token, wasted_share_padded: what it would be with rows padded to the longest beside
+            them; with several data sources, sources [{name, rows, tokens, repeats, share}]: training rows, their tokens
+            once, how often they come in an epoch, and their share of its tokens
 phase       phase (preparing | loading | evaluating | training | saving | paused), detail, done, total (0 when not
             countable); paused: the disk is short of room, and the detail says how much
 step        step, epoch, loss, learning_rate, gradient_norm, target_tokens, tokens, seconds, memory_bytes; and, added by
-            the supervisor, tokens_seen, training_seconds: the run's totals, work repeated after a resume included
-evaluation  when (before | during | after), step, held_out_loss, exact_match (share or null), answers
+            the supervisor, tokens_seen, training_seconds: the run's totals, work repeated after a resume included; with
+            several data sources, source_losses [loss or null]: each source's mean over the last steps
+evaluation  when (before | during | after), step, held_out_loss, exact_match (share or null), answers; where the
+            objective measures more, metrics {name: number}; with several data sources, source_losses [loss or null]
 sample      index, prompt, expected, base, tuned: one held-out row answered by both models
 checkpoint  step, bytes, seconds, best (bool), held_out_loss or null
 device      cpu_share, memory_used_bytes, memory_total_bytes, worker_bytes, disk_free_bytes,
@@ -37,7 +42,7 @@ A loss that is not a number is written as null, since JSON has none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -70,6 +75,10 @@ class Evaluation:
     held_out_loss: float | None
     exact_match: float | None
     answers: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What the objective measures beside its loss, by the name it is shown with."""
+    source_losses: tuple[float | None, ...] = ()
+    """Held-out loss of each data source, None where it has no held-out rows; empty for a single source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +119,8 @@ class RunState:
     recent_tokens_per_second: float | None = None
     recent_seconds_per_step: float | None = None
     memory_bytes: int | None = None
+    source_losses: tuple[float | None, ...] = ()
+    """Each data source's mean training loss over the last steps; empty for a single source."""
     measured_memory: Mapping[str, int] = field(default_factory=dict)
     measured_peak_bytes: int | None = None
     probe: Mapping[str, Any] = field(default_factory=dict)
@@ -138,6 +149,11 @@ class RunState:
         if self.outcome or self.recent_seconds_per_step is None or self.planned_steps is None:
             return None
         return max(0, self.planned_steps - self.step) * self.recent_seconds_per_step
+
+    @property
+    def sources(self) -> Sequence[Mapping[str, Any]]:
+        """What is known of each data source, in the order of their losses; empty for a single source."""
+        return self.plan.get("sources") or ()
 
     def evaluation(self, when: Literal["before", "after"]) -> Evaluation | None:
         """The measurement taken before, or after, training, if it was."""

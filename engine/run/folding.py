@@ -130,6 +130,8 @@ class Folding:
         if values["phase"] != "training":
             values.update(phase="training", phase_detail="", phase_done=0, phase_total=0)
         values["step"], values["epoch"], values["memory_bytes"] = step, epoch, event.get("memory_bytes")
+        if (by_source := event.get("source_losses")) is not None:
+            values["source_losses"] = tuple(map(_number, by_source))
         # The totals as the supervisor wrote them; summed up here where it did not.
         values["tokens_seen"] = event.get("tokens_seen", values["tokens_seen"] + tokens)
         values["training_seconds"] = event.get("training_seconds", values["training_seconds"] + seconds)
@@ -141,6 +143,8 @@ class Folding:
             event["held_out_loss"],
             event.get("exact_match"),
             event.get("answers", 0),
+            dict(event.get("metrics") or {}),
+            tuple(map(_number, event.get("source_losses") or ())),
         )
         self._evaluations[measured.when, measured.step] = measured
 

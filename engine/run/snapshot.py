@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from typing import Any
 
 from engine.run.directory import RunDirectory, write_atomically
@@ -34,7 +34,11 @@ def load_snapshot(run: RunDirectory) -> tuple[RunState, list[tuple[float, float]
         values: dict[str, Any] = record["state"]
         for name, kind in (("steps", StepPoint), ("evaluations", Evaluation), ("samples", Sample)):
             values[name] = tuple(kind(*each) for each in values[name])
-        values["notes"], values["ladder"] = tuple(values["notes"]), tuple(values["ladder"])
+        values["evaluations"] = tuple(
+            replace(each, source_losses=tuple(each.source_losses)) for each in values["evaluations"]
+        )
+        for name in ("notes", "ladder", "source_losses"):
+            values[name] = tuple(values[name])
         state, offset = RunState(**values), int(record["offset"])
         recent = [(float(tokens), float(seconds)) for tokens, seconds in record["recent"]]
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):

@@ -96,6 +96,12 @@ class ChatSession:
         Raises Problem when the run has no result, a model cannot be loaded, or the worker dies.
         """
         assert self._process is None, "a session is started once"
+        if not (objective := self.run.spec().objective).writes:
+            raise Problem(
+                f"run {self.run.name}",
+                f"learnt {objective.kind}, so its model does not write answers",
+                "Export it, and use it as the README.md beside it shows.",
+            )
         output_of(self.run)
         self._log = self._open_log()
         self._log_start = self._log.seek(0, 2)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from engine.data.contents import Conversation
+from engine.data.contents import PlainText
 from engine.data.preview import preview
+from engine.data.source import Source
 from engine.export.output import output_of
 from engine.methods.loading import attach_adapter, load_base, load_tokenizer
 from engine.run.directory import RunDirectory
@@ -107,7 +108,7 @@ def load_sides(run: RunDirectory, progress: Progress) -> LoadedRun:
     # compare.
     if base_tokenizer.chat_template is None:
         base_tokenizer.chat_template = tuned_tokenizer.chat_template
-    learned_pairs = _learns_pairs(spec.data.train[0].path)
+    learned_pairs = _learns_pairs(spec.data.train[0].source())
     sides = {
         name: Side(
             name,
@@ -124,12 +125,12 @@ def load_sides(run: RunDirectory, progress: Progress) -> LoadedRun:
     return LoadedRun(sides, device, str(dtype).removeprefix("torch."))
 
 
-def _learns_pairs(data: Path) -> bool:
+def _learns_pairs(data: Source) -> bool:
     try:
         samples = preview(data, limit_bytes=SHAPE_BYTES).samples
     except Problem:
         return False  # moved or changed since the run; plain continuation takes any text
-    return bool(samples) and isinstance(samples[0].content, Conversation)
+    return bool(samples) and not isinstance(samples[0].content, PlainText)
 
 
 def _context_tokens(config: Any, tokenizer: Any) -> int | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from engine.data.dataset import HeldOutRow
 from engine.evaluate.answers import exact_match, generate_answers, read_answers, write_answers
-from engine.evaluate.held_out import held_out_loss
+from engine.evaluate.held_out import judge_held_out
 from engine.run.directory import RunDirectory
 from engine.train.disk_wait import until_written
 from engine.train.setup import Setup
@@ -17,6 +18,16 @@ from engine.train.talk import Talk
 
 # Held-out rows whose answers are shown side by side in the app.
 SHOWN_SAMPLES = 20
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """What was measured on the held-out rows."""
+
+    loss: float | None
+    """None when there are no held-out rows."""
+    more: dict[str, Any]
+    """Further fields of the `evaluation` event."""
 
 
 class Measuring:
@@ -28,20 +39,38 @@ class Measuring:
         self._evaluation = setup.spec.evaluation
         self._last: tuple[int, float | None] = (-1, None)
 
+    def refer(self) -> None:
+        """Let the objective learn what it has to know of the base; the model must still be that. Raises
+        StopRequestedError."""
+        setup, talk = self._setup, self._talk
+
+        def progress(done: int, total: int) -> None:
+            talk.phase("preparing", "what the base makes of the rows", done, total)
+            talk.stop_if_asked()
+
+        setup.objective.refer(
+            self._run.path,
+            token_budget=setup.spec.train.micro_batch * setup.spec.data.sequence_length,
+            device=setup.device,
+            autocast=setup.accelerator.autocast,
+            progress=progress,
+        )
+
     def measure(self, when: str, step: int) -> None:
         """Held-out loss and answers, of the base ("before") or of the model that is handed over ("after"), which has
         the weights of `step`. Raises StopRequestedError."""
         setup = self._setup
-        loss = self._held_out_loss(f"held-out loss {when} training")
+        judged = self._judge(f"held-out loss {when} training")
         answers = self._answers(when)
         expected = [row.expected for row in self._answer_rows()]
         self._talk.send(
             "evaluation",
             when=when,
             step=step,
-            held_out_loss=loss,
+            held_out_loss=judged.loss,
             exact_match=exact_match(answers, expected),
             answers=len(answers),
+            **judged.more,
         )
         if when == "after":
             self._keep_answers("after.jsonl", answers)
@@ -54,19 +83,21 @@ class Measuring:
         if self._last[0] == step:
             return False
         before()
-        setup, talk = self._setup, self._talk
-        with setup.accelerator.autocast():
-            loss = held_out_loss(
-                setup.forward,
-                setup.held_out_batches,
-                setup.device,
-                lambda done, total: talk.quiet_phase("evaluating", "held-out loss", done, total),
-            )
+        talk = self._talk
+        judged = self._judged(lambda done, total: talk.quiet_phase("evaluating", "held-out loss", done, total))
         if talk.phase_name != "training":
             talk.phase("training", "")
-        self._last = (step, loss)
-        if loss is not None:
-            talk.send("evaluation", when="during", step=step, held_out_loss=loss, exact_match=None, answers=0)
+        self._last = (step, judged.loss)
+        if judged.loss is not None:
+            talk.send(
+                "evaluation",
+                when="during",
+                step=step,
+                held_out_loss=judged.loss,
+                exact_match=None,
+                answers=0,
+                **judged.more,
+            )
         return True
 
     def loss_at(self, step: int) -> float | None:
@@ -80,17 +111,31 @@ class Measuring:
         self._send_samples(self._generate([row.prompt_ids for row in rows], lambda done, total: None))
         self._talk.phase("training", "")
 
-    def _held_out_loss(self, detail: str) -> float | None:
-        setup, talk = self._setup, self._talk
+    def _judge(self, detail: str) -> _HeldOut:
+        talk = self._talk
 
         def progress(done: int, total: int) -> None:
             talk.phase("evaluating", detail, done, total)
             talk.stop_if_asked()
 
+        return self._judged(progress)
+
+    def _judged(self, progress: Callable[[int, int], None]) -> _HeldOut:
+        setup = self._setup
+        # Rows of a held-out file are from none of the sources that are learnt from.
+        tally = setup.source_tally() if setup.spec.data.held_out is None else None
         with setup.accelerator.autocast():
-            return held_out_loss(setup.forward, setup.held_out_batches, setup.device, progress)
+            judged = judge_held_out(setup.objective, setup.held_out_batches, setup.device, progress, tally)
+        if judged is None:
+            return _HeldOut(None, {})
+        more: dict[str, Any] = {"metrics": dict(judged.metrics)} if judged.metrics else {}
+        if tally is not None:
+            more["source_losses"] = list(tally.means())
+        return _HeldOut(judged.loss, more)
 
     def _answer_rows(self) -> list[HeldOutRow]:
+        if self._setup.head.kind != "language":
+            return []
         return self._setup.dataset.held_out_rows[: self._evaluation.answers]
 
     def _answers(self, when: str) -> list[str]:

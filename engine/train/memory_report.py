@@ -47,7 +47,7 @@ def tell_memory(setup: Setup, talk: Talk) -> None:
 
 def remember_memory(setup: Setup, expected: Expected) -> None:
     """Keep what the run took for later estimates."""
-    heaviest = setup.forward.collate(setup.plan.heaviest(padded=setup.forward.padded))
+    heaviest = setup.objective.collate(setup.plan.heaviest(padded=setup.forward.padded))
     allocated, reserved = setup.memory.allocator_peaks()
     remember(
         expected,

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-Report = Callable[[dict[str, Any], float, float, float], None]
-"""Told (fields, loss, gradient norm, seconds) of one step."""
+Report = Callable[[dict[str, Any], float, float, float, list[float]], None]
+"""Told (fields, loss, gradient norm, seconds, summed losses of each data source if there are several) of one step."""
 
 # The first steps choose kernels and fill caches; fewer than three others say nothing of a pace.
 _WARMING_STEPS = 2
@@ -41,15 +41,20 @@ class StepMetrics:
         """Begin timing a step here: what came before (a measurement, a save) is not training time."""
         self._started_at = time.monotonic()
 
-    def record(self, fields: dict[str, Any], loss: torch.Tensor, norm: torch.Tensor) -> None:
-        """Take the numbers of a step just queued; `loss` and `norm` are scalars on the device."""
+    def record(
+        self, fields: dict[str, Any], loss: torch.Tensor, norm: torch.Tensor, source_sums: torch.Tensor | None = None
+    ) -> None:
+        """Take the numbers of a step just queued: on the device `loss` and `norm`, scalars, and `source_sums`,
+        (sources,)."""
         now = time.monotonic()
         seconds, self._started_at = now - self._started_at, now
-        values = torch.stack((loss.float(), norm.float()))
+        values = torch.stack((loss.float(), norm.float())).double()
+        if source_sums is not None:
+            values = torch.cat((values, source_sums))
         if not self._waits:
             self._tell(fields, values, seconds)
             return
-        on_host = torch.empty(2, pin_memory=True).copy_(values, non_blocking=True)
+        on_host = torch.empty(len(values), dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
         copied = torch.cuda.Event()
         copied.record()
         previous, previous_copied = self._pending, self._copied
@@ -74,4 +79,5 @@ class StepMetrics:
         if self._steps > _WARMING_STEPS:
             self._tokens, self._targets = self._tokens + fields["tokens"], self._targets + fields["target_tokens"]
             self._seconds += seconds
-        self._report(fields, float(values[0]), float(values[1]), seconds)
+        loss, norm, *source_sums = values.tolist()
+        self._report(fields, loss, norm, seconds, source_sums)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from engine.export.sentence_files import write_sentence_files
+from engine.methods.heads import write_classes
 from engine.run.directory import RunDirectory, sync, sync_tree
 from engine.run.disk_room import tokenizer_bytes
 from engine.train.setup import Setup
@@ -35,6 +37,7 @@ def write_outputs(setup: Setup, run: RunDirectory) -> tuple[str, Path]:
         else:
             _save_model(setup, staging)
         setup.tokenizer.save_pretrained(staging)
+        _describe(setup, staging)
         if final.exists():
             shutil.rmtree(final)
         sync_tree(staging)
@@ -57,10 +60,24 @@ def output_bytes(setup: Setup) -> int:
     return weights + _EXTRAS_BYTES + tokenizer_bytes(setup.spec.model.path)
 
 
+def _describe(setup: Setup, folder: Path) -> None:
+    """What other tools have to know of a model that does not write."""
+    if setup.head.kind == "classes" and setup.spec.method.adapts:
+        write_classes(setup.head, folder)
+    if setup.head.kind == "none":
+        write_sentence_files(
+            folder,
+            width=setup.forward.base.config.get_text_config().hidden_size,
+            pooling=setup.spec.objective.pooling,
+            longest_tokens=setup.spec.data.sequence_length,
+        )
+
+
 def _save_model(setup: Setup, folder: Path) -> None:
     """The model in the precision its base was published in, ending answers at the tokens it was trained to end with."""
     model = setup.model
-    model.generation_config.eos_token_id = setup.stop_tokens
+    if setup.head.kind == "language":
+        model.generation_config.eos_token_id = setup.stop_tokens
     # Rounded in place and back, since a second copy of a large model may not fit. What the run measures after this
     # is therefore the model as it is handed over. Parameters only: rotary tables lose by rounding, and are not saved.
     trained_in = {parameter: parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from engine.train.batches import MicroBatch
@@ -52,7 +53,7 @@ def take_trial_step(setup: Setup, *, limit_seconds: float = TRIAL_SECONDS) -> Tr
             setup.add_gradients(batch, batch.targets)
         _update_nothing(setup)
         if held_out is not None:
-            _summed_loss(setup, held_out)
+            _observe(setup, held_out)
         setup.model.train(was_training)
     return Trial(
         batch.input_ids.numel(),
@@ -69,13 +70,13 @@ def _affordable(setup: Setup, limit_seconds: float) -> tuple[MicroBatch, MicroBa
     """
     forward = setup.forward
     heaviest = setup.plan.heaviest(padded=forward.padded)
-    batch = forward.collate(heaviest)
-    held_out = max(setup.held_out_batches, key=lambda each: each.input_ids.numel(), default=None)
+    batch = setup.objective.collate(heaviest)
+    held_out = setup.held_out_batches.widest()
     if setup.device.type == "cuda":
         return batch, held_out
-    pilot = min(setup.plan.examples, key=lambda example: abs(len(example.input_ids) - _PILOT_TOKENS))
+    pilot = setup.plan.examples[int(np.argmin(np.abs(setup.plan.lengths - _PILOT_TOKENS)))]
     began = time.monotonic()
-    _summed_loss(setup, forward.collate([pilot]))
+    _observe(setup, setup.objective.collate([pilot]))
     pace = (time.monotonic() - began) / len(pilot.input_ids)
     forwards = _FORWARDS_PER_STEP * min(2, setup.spec.train.gradient_accumulation)
     measured = held_out.input_ids.numel() if held_out is not None else 0
@@ -87,13 +88,13 @@ def _affordable(setup: Setup, limit_seconds: float) -> tuple[MicroBatch, MicroBa
         if len(example.input_ids) <= room:
             chosen.append(example)
             room -= len(example.input_ids)
-    return forward.collate(chosen or [pilot]), None
+    return setup.objective.collate(chosen or [pilot]), None
 
 
-def _summed_loss(setup: Setup, batch: MicroBatch) -> None:
+def _observe(setup: Setup, batch: MicroBatch) -> None:
     setup.model.eval()
     with setup.accelerator.autocast():
-        setup.forward.summed_loss(batch.to(setup.device))
+        setup.objective.observe(batch.to(setup.device))
 
 
 def _make_states(setup: Setup) -> None:

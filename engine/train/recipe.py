@@ -26,6 +26,7 @@ from engine.train.optimizer import rate_share, set_rate
 from engine.train.saving import Saving
 from engine.train.setup import Setup
 from engine.train.talk import StopRequestedError, Talk
+from engine.train.tally import RecentLosses
 from profiles.ladder import USUAL_ANSWER_BATCH
 from profiles.problem import Problem
 
@@ -61,10 +62,12 @@ class Recipe:
         self.saving = Saving(setup, run, self.talk)
         self.progress = Progress(step=0, tokens_seen=0, best_held_out_loss=None, best_step=None)
         self.metrics = StepMetrics(setup.device, self._report_step)
+        self.recent_losses = RecentLosses(len(self.spec.data.train))
 
     def train(self) -> Ending:
         """Run to the end, or until stopped. Raises Problem when it cannot go on."""
         try:
+            self.measuring.refer()  # while the model is still the base
             self.progress = self.saving.restore() or self.progress
             if self.progress.step == 0:
                 if self.expected is not None and self.spec.train.probe:
@@ -121,21 +124,28 @@ class Recipe:
 
     def _step(self) -> None:
         setup, spec, step = self.setup, self.spec, self.progress.step
-        batches = [setup.forward.collate(examples) for examples in setup.plan.micro_batches(step)]
+        batches = [setup.objective.collate(examples) for examples in setup.plan.micro_batches(step)]
+        batches = setup.objective.begin_step(batches, setup.accelerator.autocast)
         targets = sum(batch.targets for batch in batches)
+        target_tokens = sum(batch.target_tokens for batch in batches)
         tokens = sum(batch.tokens for batch in batches)
         loss = torch.zeros((), device=setup.device)
+        tally = setup.source_tally()
         for batch in batches:
-            loss += setup.add_gradients(batch, targets)
+            loss += setup.add_gradients(batch, targets, tally)
         rate = spec.optimizer.learning_rate * rate_share(step, setup.total_steps, spec.schedule)
         set_rate(setup.optimizer, rate)
         norm = setup.update()
         self.progress = replace(self.progress, step=step + 1, tokens_seen=self.progress.tokens_seen + tokens)
-        self.metrics.record(
-            {"step": step + 1, "learning_rate": rate, "tokens": tokens, "target_tokens": targets}, loss, norm
-        )
+        fields = {"step": step + 1, "learning_rate": rate, "tokens": tokens, "target_tokens": target_tokens}
+        if tally is None:
+            self.metrics.record(fields, loss, norm)
+        else:
+            self.metrics.record(fields | {"source_units": tally.counts}, loss, norm, tally.sums)
 
-    def _report_step(self, fields: dict[str, Any], loss: float, norm: float, seconds: float) -> None:
+    def _report_step(
+        self, fields: dict[str, Any], loss: float, norm: float, seconds: float, source_sums: list[float]
+    ) -> None:
         """Send a step's numbers. Raises Problem when its loss is not a number, so that it is never saved."""
         # In the order of engine.run.events: journals of a million steps are opened without parsing every line.
         self.talk.send(
@@ -149,6 +159,7 @@ class Recipe:
             tokens=fields["tokens"],
             seconds=seconds,
             memory_bytes=self.setup.memory.now_bytes(),
+            **self._by_source(fields, source_sums),
         )
         # An infinite norm alone is fp16's loss scale finding its level: that step is skipped.
         if not math.isfinite(loss) or (not math.isfinite(norm) and self.setup.accelerator.scaler is None):
@@ -157,6 +168,13 @@ class Recipe:
                 "the loss or its gradient was not a finite number",
                 "Lower optimizer.learning_rate (a third of it, say) or lengthen the warm-up, and train again.",
             )
+
+    def _by_source(self, fields: dict[str, Any], sums: list[float]) -> dict[str, Any]:
+        """The field of a step that only runs of several data sources have."""
+        if not sums:
+            return {}
+        self.recent_losses.add(sums, fields["source_units"])
+        return {"source_losses": list(self.recent_losses.means())}
 
     # Between two steps
 

@@ -5,25 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from transformers import AutoConfig
 
-from engine.data.dataset import Dataset, load_dataset
+from engine.data.dataset import Dataset
+from engine.data.prepare.preparing import prepare
+from engine.data.tokens.loading import load_text_tokenizer
+from engine.data.tokens.reference import describe_folder
 from engine.evaluate.answers import find_stop_tokens
+from engine.methods.heads import Head
 from engine.methods.loading import load_base, load_tokenizer
 from engine.methods.recomputing import checkpoint_layers
 from engine.methods.trainable import count_parameters, make_trainable, trainable_parameters
+from engine.objectives.base import Objective
+from engine.objectives.choosing import check_kind, head_of, make_objective
 from engine.spec import RunSpec
-from engine.train.batches import MicroBatch, StepPlan, evaluation_batches
+from engine.train.batches import EvaluationBatches, MicroBatch, evaluation_batches
 from engine.train.device import AUTOCAST, Precision, choose_device, choose_precision
 from engine.train.document_attention import DOCUMENT_ATTENTION
 from engine.train.forward import Forward
 from engine.train.memory import MemoryMeter
 from engine.train.optimizer import make_optimizer
 from engine.train.step import forward_backward, update
+from engine.train.step_plan import StepPlan
+from engine.train.tally import SourceTally, source_facts
 from profiles.problem import Problem
 
 PhaseReport = Callable[[str, str, int, int], None]
@@ -43,14 +52,17 @@ class Setup:
     dataset: Dataset
     plan: StepPlan
     total_steps: int
-    held_out_batches: list[MicroBatch]
+    held_out_batches: EvaluationBatches
     model: Any
     forward: Forward
+    head: Head
+    objective: Objective[Any]
     parameters: dict[str, torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
     stepper: Any
     """The optimizer as accelerate wraps it: it applies fp16's loss scale and skips a step that overflowed."""
     stop_tokens: list[int]
+    """Tokens that end an answer; none where the model does not write."""
     published_dtype: torch.dtype
     """The precision the base model's files are in, which a tuned model is handed over in."""
 
@@ -58,15 +70,23 @@ class Setup:
     def device(self) -> torch.device:
         return self.accelerator.device
 
-    def add_gradients(self, batch: MicroBatch, targets: int) -> torch.Tensor:
-        """Add the gradients of one micro-batch of a step of `targets` target tokens. Returns its share of the loss."""
-        return forward_backward(
-            self.forward,
-            batch.to(self.device),
-            scale=1 / targets,
+    def add_gradients(self, batch: MicroBatch, targets: int, tally: SourceTally | None = None) -> torch.Tensor:
+        """Add the gradients of one micro-batch of a step of `targets` units. Returns its share of the loss; `tally`
+        is added every unit's own."""
+        each = torch.empty(batch.targets, device=self.device) if tally is not None else None
+        loss = forward_backward(
+            partial(self.objective.loss, batch.to(self.device), scale=1 / targets, each=each),
             autocast=self.accelerator.autocast,
             backward=self.accelerator.backward,
         )
+        if tally is not None and each is not None:
+            tally.add(batch.unit_sources, each)
+        return loss
+
+    def source_tally(self) -> SourceTally | None:
+        """What tells losses apart by the data source; None where there is one source only."""
+        count = len(self.spec.data.train)
+        return SourceTally(count, self.device) if count > 1 else None
 
     def update(self) -> torch.Tensor:
         """Take an optimizer step with the gradients there are, and drop them. Returns their norm."""
@@ -86,11 +106,14 @@ class Setup:
             "sequence_length": self.spec.data.sequence_length,
             "train_rows": len(self.dataset.train),
             "held_out_rows": len(self.dataset.held_out),
-            "rejected_rows": len(self.dataset.rejects),
+            "rejected_rows": self.dataset.reject_count,
             "cut_rows": self.dataset.cut_rows,
             "train_tokens": self.dataset.train_tokens,
             "target_tokens": self.dataset.target_tokens,
             "packing_efficiency": self.plan.packing_efficiency,
+            "wasted_share": self.plan.wasted_share(padded=self.forward.padded),
+            "wasted_share_padded": self.plan.wasted_share_padded(),
+            **({"sources": sources} if (sources := source_facts(self.spec.data, self.plan)) else {}),
             "total_parameters": count_parameters(self.model),
             "trainable_parameters": sum(parameter.numel() for parameter in self.parameters.values()),
             "device": self.device.type,
@@ -100,8 +123,9 @@ class Setup:
         }
 
 
-def build(spec: RunSpec, report: PhaseReport) -> Setup:
-    """Everything for `spec`. Raises Problem for a fault in the data, the model or the settings."""
+def build(spec: RunSpec, report: PhaseReport, keep: Path | None = None, session: str = "") -> Setup:
+    """Everything for `spec`. `keep` is the folder in which the run keeps its prepared data, and `session` whom a
+    changed source is told to (see `prepare`). Raises Problem for a fault in the data, the model or the settings."""
     device = choose_device()
     precision = choose_precision(spec.model.dtype, spec.method.kind, device)
     if precision.compute is torch.float16:
@@ -112,13 +136,16 @@ def build(spec: RunSpec, report: PhaseReport) -> Setup:
     torch.manual_seed(spec.train.seed)
 
     report("preparing", "reading the data", 0, 0)
-    tokenizer = load_tokenizer(spec.model.path)
-    dataset = load_dataset(
+    tokenizer = load_tokenizer(spec.model.path, spec.data.chat_template)
+    dataset = prepare(
         spec.data,
-        tokenizer,
-        spec.train.seed,
-        lambda done, total: report("preparing", "tokenising", done, total),
+        load_text_tokenizer(spec.model.path, spec.data.chat_template, describe_folder),
+        lambda progress: report("preparing", str(progress), progress.done_bytes, progress.total_bytes),
+        keep=keep,
+        session=session,
     )
+    check_kind(spec, dataset)
+    head = head_of(spec, dataset, tokenizer.pad_token_id)
     plan = StepPlan(
         dataset.train,
         sequence_length=spec.data.sequence_length,
@@ -126,6 +153,8 @@ def build(spec: RunSpec, report: PhaseReport) -> Setup:
         micro_batch=spec.train.micro_batch,
         gradient_accumulation=spec.train.gradient_accumulation,
         seed=spec.train.seed,
+        group_by_length=spec.data.group_by_length,
+        repeats=dataset.repeats,
     )
     memory = MemoryMeter(accelerator.device)
 
@@ -136,15 +165,18 @@ def build(spec: RunSpec, report: PhaseReport) -> Setup:
         device=str(accelerator.device),
         quantise=spec.method.kind == "qlora",
         double_quantisation=spec.method.double_quantisation,
+        head=head,
     )
     _check_lengths(spec, model, tokenizer)
-    stop_tokens = find_stop_tokens(model, tokenizer, dataset.train)
+    stop_tokens = find_stop_tokens(model, tokenizer, dataset.train) if head.kind == "language" else []
     model = make_trainable(model, spec.method)
     forward = Forward(
         model, attention=spec.model.attention, compute=precision.compute, loss_chunk=spec.train.loss_chunk
     )
     with accelerator.autocast():
         forward.settle_layout(dataset.train)
+    step_units = round(len(dataset.train) / plan.steps_per_epoch)
+    objective = make_objective(spec, forward, dataset, step_units=step_units)
     reasons = [precision.reason, forward.reason, *_set_recomputing(spec, model, accelerator.device)]
     if forward.leaves_out_dropout:
         reasons.append("the model's attention dropout is left out: fused attention has none")
@@ -162,10 +194,15 @@ def build(spec: RunSpec, report: PhaseReport) -> Setup:
         plan=plan,
         total_steps=plan.total_steps(spec.train.epochs, spec.train.max_steps),
         held_out_batches=evaluation_batches(
-            dataset.held_out, spec.train.micro_batch * spec.data.sequence_length, padded=forward.padded
+            dataset.held_out,
+            spec.train.micro_batch * spec.data.sequence_length,
+            padded=forward.padded,
+            collate=objective.collate,
         ),
         model=model,
         forward=forward,
+        head=head,
+        objective=objective,
         parameters=parameters,
         optimizer=optimizer,
         stepper=accelerator.prepare(optimizer),

@@ -11,22 +11,18 @@ from typing import Any
 
 import torch
 
-from engine.train.batches import MicroBatch
-from engine.train.forward import Forward
 from engine.train.optimizer import gradient_norm
 
 
 def forward_backward(
-    forward: Forward,
-    batch: MicroBatch,
+    loss_of: Callable[[], torch.Tensor],
     *,
-    scale: float,
     autocast: Callable[[], AbstractContextManager[Any]],
     backward: Callable[[torch.Tensor], None],
 ) -> torch.Tensor:
-    """Add the gradients of `batch` (on the device) to those there are. Returns its loss times `scale`, detached."""
+    """Add the gradients of the loss that `loss_of` makes of a micro-batch to those there are. Returns it, detached."""
     with autocast():
-        loss = forward.loss(batch, scale=scale)
+        loss = loss_of()
     backward(loss)
     return loss.detach()
 

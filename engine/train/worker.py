@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 import warnings
@@ -19,6 +20,8 @@ from engine.run.adjusted import adjusted_from_environment, adjusted_spec  # noqa
 from engine.run.channel import Channel  # noqa: E402
 from engine.run.directory import RunDirectory  # noqa: E402
 from engine.run.exhaustion import shortage, where_it_ran_out  # noqa: E402
+from engine.run.identity import ProcessIdentity  # noqa: E402
+from engine.run.lineage import write_lineage  # noqa: E402
 from profiles.ladder import ANSWER_BATCH, EVALUATION_TOKENS, USUAL_ANSWER_BATCH  # noqa: E402
 from profiles.problem import Problem  # noqa: E402
 
@@ -97,7 +100,8 @@ class _Attempt:
         hardware = probe(run.path)  # before this process takes any of it
         device = hardware.gpus[0] if hardware.gpus else None
         self.allowed_bytes = device.free_bytes if device is not None else hardware.ram.available_bytes
-        setup = build(spec, self._report_phase)
+        supervisor = ProcessIdentity.of(os.getppid())
+        setup = build(spec, self._report_phase, keep=run.data, session=str(supervisor))
         self._shrink_evaluation(setup)
         geometry = read_geometry(spec.model.path)
         estimate = predict(spec, geometry, hardware)
@@ -111,7 +115,7 @@ class _Attempt:
             predicted_peak_bytes=estimate.peak_bytes,
         )
         self._require_disk(setup, geometry)
-        self._write_rejects(setup)
+        self._write_account(setup)
         for note in setup.dataset.notes:
             channel.send("note", text=note)
         answer_batch = self.adjusted.get(ANSWER_BATCH, USUAL_ANSWER_BATCH)
@@ -147,16 +151,20 @@ class _Attempt:
 
             # Since then the step's own rows may have become fewer still, and those of evaluation with them.
             most = setup.spec.train.micro_batch * setup.spec.data.sequence_length
-            padded = setup.forward.padded
-            setup.held_out_batches = evaluation_batches(setup.dataset.held_out, min(tokens, most), padded=padded)
+            setup.held_out_batches = evaluation_batches(
+                setup.dataset.held_out, min(tokens, most), padded=setup.forward.padded, collate=setup.objective.collate
+            )
 
-    def _write_rejects(self, setup: Setup) -> None:
-        """Keep the rows that were set aside. A disk that became full since the start costs their file alone."""
-        if setup.dataset.rejects:
-            try:
-                setup.dataset.write_rejects(self.run.path / "rejects.jsonl")
-            except OSError as error:
-                self.channel.send("note", text=f"the rows set aside were not written down: {error.strerror}")
+    def _write_account(self, setup: Setup) -> None:
+        """Keep where the data came from, and the rows that were set aside. A disk that became full since the start
+        costs these files alone."""
+        dataset, run = setup.dataset, self.run
+        try:
+            write_lineage(run, {"data": dataset.lineage()})
+            if dataset.reject_count:
+                dataset.write_rejects(run.path / "rejects.jsonl")
+        except OSError as error:
+            self.channel.send("note", text=f"the account of the data was not written down: {error.strerror}")
 
     def _require_disk(self, setup: Setup, geometry: Any) -> None:
         """Raises Problem before a first start on a disk without room for all the run will write; later it pauses."""

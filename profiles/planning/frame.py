@@ -14,7 +14,7 @@ from profiles.planning.asked import require_possible
 from profiles.planning.quality import Variant, quality, sound_rank
 from profiles.planning.search import Space, divisors, recompute_modes
 from profiles.planning.settings_of_spec import settings_from
-from profiles.settings import Method, Optimizer
+from profiles.settings import Method, Objective, Optimizer
 
 METHODS: tuple[Method, ...] = ("full", "partial", "lora", "qlora")
 
@@ -40,7 +40,8 @@ class Job:
     """What there is to learn from, in tokens; all zero when no data are given.
 
     `tokens` are those of one epoch, `epochs` None to have them proposed. `usual_tokens` is what 99 of 100 rows hold,
-    `answer_tokens` the longest answer known; `held_out` whether a file to measure on is given.
+    `answer_tokens` the longest answer known; `held_out` whether a file to measure on is given; `objective` what learns
+    from such data.
     """
 
     rows: int = 0
@@ -50,6 +51,7 @@ class Job:
     usual_tokens: int = 0
     answer_tokens: int = 0
     held_out: bool = False
+    objective: Objective = "next_token"
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ class Frame:
         if job.rows and not job.held_out:
             decide("data.held_out_share", usual.held_out_share(job.rows))
         decide("data.packing", usual.Choice(True, "several rows in one, isolated from each other"))
-        epochs = usual.epochs(job.rows)
+        if job.objective != "next_token":
+            decide("objective.kind", usual.Choice(job.objective, "what such data are learnt with"))
+        epochs = usual.epochs(job.rows, self.objective)
         if job.epochs is not None:
             epochs = usual.Choice(job.epochs, "as the data were said to be passed over")
         decide("train.epochs", epochs)
@@ -110,8 +114,15 @@ class Frame:
         decide("method.alpha", usual.alpha())
         decide("method.trained_layers", usual.trained_layers(geometry.layers))
         decide("train.loss_chunk", usual.loss_chunk(geometry.vocab_size))
-        decide("evaluation.answers", usual.answers(geometry.parameters, self.device))
+        answers = usual.answers(geometry.parameters, self.device)
+        if job.rows and not job.answer_tokens:
+            answers = usual.Choice(0, "the data hold no answers to compare")
+        decide("evaluation.answers", answers)
         decide("evaluation.max_new_tokens", usual.max_new_tokens(job.answer_tokens))
+
+    @property
+    def objective(self) -> Objective:
+        return self.asked.get("objective.kind", self.job.objective)
 
     @property
     def device(self) -> str:
@@ -149,7 +160,8 @@ class Frame:
             return asked["train.micro_batch"] * asked[key]
         if self.wanted_rows is not None:
             return self.wanted_rows
-        return usual.rows_per_step(self.job.tokens * self.values["train.epochs"], self.row_tokens(length))
+        least = usual.least_tokens_per_step(self.objective, self.job.rows, self.job.tokens)
+        return usual.rows_per_step(self.job.tokens * self.values["train.epochs"], self.row_tokens(length), least)
 
     def steps(self, length: int, rows_per_step: int) -> int:
         """Optimizer steps of the whole run; 0 when the data are not known."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from profiles.settings import Method
+from profiles.settings import Method, Objective
 
 RANKS = (8, 16, 32, 64, 128, 256)
 """From Hu et al. (LoRA, arXiv 2106.09685: 4 to 8 do for narrow tasks) to where an adapter stops being small."""
@@ -31,6 +31,15 @@ _LOSS_CHUNK_BYTES = 512 << 20
 and 1.9 GiB at 1,024 targets of a vocabulary of 150,000."""
 LEAST_LOSS_CHUNK = 64
 _WARMUP_SHARE, _WARMUP_STEPS_LIMIT = 0.03, 2000
+_RATE_DIVISORS: dict[Objective, int] = {"dpo": 40, "simpo": 40, "kto": 40, "orpo": 3}
+"""Published recipes against the same authors' rate for imitating answers: Zephyr (alignment-handbook) 5e-7 against 2e-5
+and, with QLoRA, 5e-6 against 2e-4; SimPO (arXiv 2405.14734) 3e-7 to 1e-6; KTO (arXiv 2402.01306) 5e-7. ORPO's loss
+holds that of imitation itself and takes 5e-6 to 8e-6 (arXiv 2403.07691)."""
+_MOST_EPOCHS: dict[Objective, float] = {"dpo": 2.0, "simpo": 1.0, "kto": 1.0, "orpo": 3.0}
+"""Zephyr 1 to 2, SimPO and KTO 1, ORPO 3 (as above)."""
+_LEAST_PAIRS = 64
+"""embedding: pairs in a step, since each is told from the others in it; SimCSE (arXiv 2104.08821, table D.1) takes 64
+where there are no given negatives."""
 _ROUND_STEPS = (5, 10, 20, 25, 50, 100, 200, 250, 500, 1000)
 
 
@@ -67,27 +76,31 @@ def alpha() -> Choice:
     return Choice(32.0, "keeps the best learning rate the same at every rank")
 
 
-def learning_rate(method: Method, width: int) -> Choice:
+def learning_rate(method: Method, width: int, objective: Objective = "next_token") -> Choice:
     """The highest rate of the schedule for a model `width` wide.
 
     LoRA's best rate falls with the width, and tuning the weights themselves wants a tenth of it ("LoRA Without
     Regret", 2025, fitted on Llama models). Every optimizer takes the same: 8-bit states as 32-bit ones (Dettmers et
     al., arXiv 2110.02861), and Adafactor as it is built here, whose steps are AdamW's in size
-    (engine.train.optimizer).
+    (engine.train.optimizer). Objectives that move a model away from an answer want far less (_RATE_DIVISORS).
     """
     rate = min(5e-3, 5e-4 * (2000 / width) ** 0.781)
     why = f"for a model {width:,} wide"
     if method in ("full", "partial"):
         rate, why = rate / 10, f"{why}, {method} tuning"
+    if divisor := _RATE_DIVISORS.get(objective):
+        rate, why = rate / divisor, f"{why}; {objective} takes about 1/{divisor} of what imitating answers does"
     return Choice(float(f"{rate:.1e}"), why)
 
 
-def epochs(rows: int) -> Choice:
+def epochs(rows: int, objective: Objective = "next_token") -> Choice:
     """Passes over so many rows (0: unknown): a thousand examples are seen often (LIMA, arXiv 2305.11206, takes 15
     passes over 1,000), Alpaca's 52,000 three times, and beyond four repeats add little (arXiv 2305.16264)."""
     if not rows:
         return Choice(3.0, "a usual number; with data it follows the rows")
     value = 4.0 if rows < 2_000 else 3.0 if rows < 10_000 else 2.0 if rows < 50_000 else 1.0
+    if (most := _MOST_EPOCHS.get(objective, value)) < value:
+        return Choice(most, f"{objective} learns judgements by heart when they are repeated often")
     return Choice(value, f"for about {rows:,} rows")
 
 
@@ -98,14 +111,22 @@ def row_tokens(length: int, mean_tokens: float, packing: bool) -> float:
     return max(1.0, min(mean_tokens, length))
 
 
-def rows_per_step(all_tokens: float, per_row: float) -> int:
-    """Rows that one optimizer step learns from: `all_tokens` (all epochs; 0: unknown) in about 500 steps.
+def least_tokens_per_step(objective: Objective, rows: int, tokens: int) -> float:
+    """Tokens that a step has to hold for the objective's sake, of data of so many rows and tokens an epoch."""
+    if objective != "embedding" or not rows:
+        return 0.0
+    return min(_LEAST_PAIRS, rows) * tokens / rows
+
+
+def rows_per_step(all_tokens: float, per_row: float, least_tokens: float = 0.0) -> int:
+    """Rows that one optimizer step learns from: `all_tokens` (all epochs; 0: unknown) in about 500 steps, and at least
+    `least_tokens` in one.
 
     The number is 2^a or 3 x 2^a, so that it can be halved into micro-batches again and again without changing. LoRA
     suffers from large batches more than full tuning does ("LoRA Without Regret"), hence the limit.
     """
     per_step = min(_TOKENS_PER_STEP_LIMIT, all_tokens / _WANTED_STEPS) if all_tokens else _TOKENS_PER_STEP_LIMIT
-    wanted = max(1, round(per_step / per_row))
+    wanted = max(1, round(max(per_step, least_tokens) / per_row))
     power = 1 << (wanted.bit_length() - 1)
     return min((power, power * 3 // 2 if power > 1 else 1, power * 2), key=lambda each: abs(each - wanted))
 

@@ -53,7 +53,12 @@ class Recipe:
         return self.path == _BUILT_IN
 
     def applies(self, geometry: Geometry, hardware: Hardware, job: Job) -> bool:
-        """Whether it is made for this model, machine and data; what is not known of the data never rules it out."""
+        """Whether it is made for this model, machine and data; what is not known of the data never rules it out.
+
+        Those that ship with finetui are for imitating answers, and their rates would wreck a model otherwise.
+        """
+        if self.built_in and job.objective != "next_token":
+            return False
         if self.device not in (None, "cuda" if hardware.gpus else "cpu"):
             return False
         measured = {

@@ -23,6 +23,7 @@ SETTING_OF_FIELD = {
     "train.gradient_checkpointing": "gradient_checkpointing",
     "train.offload_checkpoints": "offload_checkpoints",
     "train.loss_chunk": "loss_chunk",
+    "objective.kind": "objective",
     "evaluation.answers": "answers",
     "evaluation.max_new_tokens": "max_new_tokens",
 }
@@ -42,6 +43,8 @@ def settings_from(values: Mapping[str, Any], geometry: Geometry, hardware: Hardw
         known["targets"] = tuple(known["targets"])
     if not values.get("data.held_out") and not values.get("data.held_out_share", True):
         known["answers"] = 0  # nothing is held out, so nothing is answered
+    if known.get("objective") in ("classification", "embedding"):
+        known["answers"] = 0  # they answer nothing in words
     dtype = compute_dtype(values.get("model.dtype", "auto"), hardware)
     return Settings(
         device="cuda" if hardware.gpus else "cpu",

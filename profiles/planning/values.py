@@ -40,7 +40,7 @@ def values_and_reasons(frame: Frame, settings: Settings, fits: bool) -> tuple[di
     for name, why in _point_reasons(settings, frame).items():
         value = getattr(settings, SETTING_OF_FIELD[name])
         decided.decide(name, usual.Choice(value, why if fits else "the least memory; even this does not fit"))
-    rate = usual.learning_rate(settings.method, frame.geometry.hidden_size)
+    rate = usual.learning_rate(settings.method, frame.geometry.hidden_size, settings.objective)
     decided.decide("optimizer.learning_rate", rate)
     rows = settings.micro_batch * settings.gradient_accumulation
     steps = frame.steps(settings.sequence_length, rows)

@@ -43,7 +43,7 @@ DATA = {
     "not UTF-8": (rows(GOOD_ROW).encode() + b'{"text": "caf\xe9"}\n', "UTF-8"),
     "half-written": (rows(GOOD_ROW, GOOD_ROW).encode()[:-20], "cut off"),
     "no objects": (rows([1, 2], "7\n").encode(), "line 1"),
-    "no known fields": (rows({"foo": 1}).encode(), "line 1"),
+    "no known fields": (rows({"foo": 1}).encode(), "columns that are known"),
     "an empty answer": (rows(with_answer("")).encode(), "line 1"),
     "no assistant": (rows({"messages": GOOD_ROW["messages"][:1]}).encode(), "line 1"),
     "single quotes": (b"{'text': 'a'}\n", "line 1"),

@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 from engine.data.contents import Conversation
-from engine.data.preview import preview
+from engine.data.preview import preview, spoken
+from engine.data.source import Source
+from profiles.problem import Problem
 
 
 def write(path, rows):
@@ -27,7 +29,7 @@ def test_a_whole_file_is_counted_measured_and_shown(tmp_path):
     assert found.bytes == found.read_bytes == (tmp_path / "rows.jsonl").stat().st_size
     assert (found.shape, dict(found.shapes)) == ("messages", {"messages": 101, "text": 1})
     assert [row.line for row in found.rejected] == [101, 103]
-    assert [sample.line for sample in found.samples] == [1, 2, 3, 4, 5]
+    assert [sample.line for sample in found.samples] == [*range(1, 101), 104, 105]
     assert isinstance(found.samples[0].content, Conversation)
     lengths = found.characters
     assert (lengths.median, lengths.p90, lengths.p99, lengths.maximum) == (50, 91, 100, 101)
@@ -38,7 +40,20 @@ def test_a_whole_file_is_counted_measured_and_shown(tmp_path):
         "rows that are exact copies of another: 1",
         "fields that change nothing: id",
     }
-    assert json.loads(json.dumps(found.as_dict()))["rejected"][1]["reason"].startswith("has no fields")
+    assert (found.format, found.kind, found.unclear, found.unit) == ("jsonl", "conversation", None, "line")
+    assert found.reading is not None and (found.reading.shape, found.reading.columns) == (
+        "messages",
+        {"messages": "messages"},
+    )
+    written = json.loads(json.dumps(found.as_dict()))
+    assert written["rejected"][1]["reason"].startswith("has no fields")
+    assert len(written["samples"]) == 5
+    assert [(each.name, each.kind, round(103 * each.filled_share)) for each in found.columns] == [
+        ("messages", "list", 101),
+        ("reply", "number", 1),
+        ("text", "text", 1),
+        ("id", "number", 1),
+    ]
 
 
 def test_what_is_allowed_but_seldom_meant_is_counted(tmp_path):
@@ -67,6 +82,48 @@ def test_it_tells_what_a_run_would_stop_with(tmp_path):
     assert found.refusal(0.02) is None
     problem = found.refusal(0.01)
     assert problem is not None and "2 of 100 rows (2.0%) cannot be used" in problem.what
+
+
+def test_what_goes_through_the_model_at_once_is_measured_apart(tmp_path):
+    rows = [{"prompt": "p" * 10, "chosen": "c" * 20, "rejected": "r" * 5}] * 3
+    found = preview(write(tmp_path / "rows.jsonl", rows))
+    assert (found.characters.mean, found.sequences.maximum, found.sequences.mean) == (35, 30, 22.5)
+    assert found.sequences_per_row == 2
+    assert spoken(found.samples[0].content) == [("user", "p" * 10), ("chosen", "c" * 20), ("rejected", "r" * 5)]
+
+
+def test_other_readings_are_suggested_and_can_be_taken_up(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"text": f"t{n}", "label": "a"} for n in range(9)])
+    found = preview(path)
+    assert found.kind == "labelled" and "classes: a 9" in found.notes
+    (other,) = found.suggestions
+    assert "plain text" in other.words and preview(other.source).kind == "text"
+
+
+def test_columns_that_nothing_tells_apart_are_shown_and_asked_for(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"question": f"q{n}", "answer_a": "a", "answer_b": "b"} for n in range(9)])
+    found = preview(path)
+    assert found.reading is None and found.usable_rows == 0
+    assert [column.name for column in found.columns] == ["question", "answer_a", "answer_b"]
+    assert found.unclear is not None and found.refusal(0.5) == found.unclear
+    assert [suggestion.source.columns for suggestion in found.suggestions] == [
+        {"answer": "answer_a"},
+        {"answer": "answer_b"},
+    ]
+    assert preview(found.suggestions[1].source).samples[0].content.messages[-1].content == "b"
+
+
+def test_a_template_cannot_fill_the_memory(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"a": "b"}] * 9)
+    for huge in ("{{ a|center(99999999999) }}", "{{ 'a'|center(99999999999) }}"):
+        try:
+            found = preview(Source(path, answer_template=huge))
+        except Problem as problem:
+            assert "answer_template" in problem.where
+        else:
+            assert found.reject_count == 9 and "MemoryError" in found.rejected[0].reason
+    found = preview(Source(path, answer_template="{{ a }}!"))
+    assert found.kind == "text" and found.samples[0].content.text == "b!"
 
 
 def test_it_imports_none_of_the_heavy_libraries():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from engine.objectives.next_token import chunked_loss, summed_loss
+from engine.objectives.cross_entropy import chunked_loss, summed_loss
 
 
 @settings(max_examples=30, deadline=None)

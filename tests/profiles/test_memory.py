@@ -23,11 +23,12 @@ import torch  # noqa: E402
 from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 
 from engine.evaluate.answers import generate_answers  # noqa: E402
-from engine.evaluate.held_out import held_out_loss  # noqa: E402
+from engine.evaluate.held_out import judge_held_out  # noqa: E402
 from engine.fit.live_bytes import LiveBytes  # noqa: E402
 from engine.fit.training_step import TORCH_DTYPES, TrainingStep, method_section  # noqa: E402
 from engine.methods.loading import load_base  # noqa: E402
 from engine.methods.trainable import make_trainable  # noqa: E402
+from engine.objectives.next_token import NextToken  # noqa: E402
 from engine.train.document_attention import forget_masks  # noqa: E402
 from engine.train.optimizer import make_optimizer  # noqa: E402
 from profiles.geometry import read_geometry  # noqa: E402
@@ -192,7 +193,7 @@ def test_held_out_loss_and_answers_take_no_more_than_estimated(folders: dict[str
     live = LiveBytes()
     with live, autocast:
         count_tensors(live, model, step)
-        held_out_loss(step.forward, [step.batch], torch.device("cpu"))
+        judge_held_out(NextToken(step.forward), [step.batch], torch.device("cpu"))
         measured = {"evaluation": live.take_peak()}
         gc.collect()
         live.take_peak()

@@ -217,6 +217,35 @@ def test_a_repricing_keeps_the_rows_of_a_step_and_lets_the_rate_follow_the_metho
     assert lora.settings == best.settings and not full.fits and "Full tuning needs" in full.why[0]
 
 
+def test_rate_epochs_and_batch_follow_the_objective() -> None:
+    geometry = catalogue_geometry("Qwen/Qwen3-8B")
+    rate, epochs = "optimizer.learning_rate", "train.epochs"
+    plain = plan(geometry, machine(48), CHATS, recipes=built_in_recipes()).profiles[0]
+    for objective, share, most in (
+        ("dpo", 1 / 40, 2),
+        ("kto", 1 / 40, 1),
+        ("orpo", 1 / 3, 3),
+        ("classification", 1, 3),
+    ):
+        found = plan(geometry, machine(48), replace(CHATS, objective=objective), recipes=built_in_recipes())
+        best = found.profiles[0]
+        assert best.values["objective.kind"] == best.settings.objective == objective
+        assert best.values[rate] == pytest.approx(plain.values[rate] * share, rel=0.05)
+        assert best.values[epochs] <= most
+        assert not any(profile.name.startswith("recipe: ") for profile in found.profiles)
+        # Asking for it is the same as having data for it.
+        assert (
+            plan(geometry, machine(48), CHATS, {"objective.kind": objective}).profiles[0].values[rate]
+            == best.values[rate]
+        )
+    pairs = Job(rows=400, tokens=40_000, longest_tokens=200, usual_tokens=150, objective="embedding")
+    for rows in (400, 30):
+        found = plan(geometry, machine(48), replace(pairs, rows=rows, tokens=100 * rows))
+        step_tokens = rows_per_step(found.profiles[0]) * found.profiles[0].settings.sequence_length
+        assert step_tokens >= 0.8 * 100 * min(64, rows)
+    assert "objective.kind" not in plain.values
+
+
 def test_spare_memory_buys_speed_and_quality() -> None:
     geometry = catalogue_geometry("Qwen/Qwen3-8B")
     best = [plan(geometry, machine(gib), CHATS).profiles[0] for gib in (12, 24, 48, 96)]

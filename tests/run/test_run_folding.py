@@ -68,11 +68,12 @@ def long_run(steps: Steps) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "attempt", {"number": 1, "resumed_from": None, "worker_pid": 5}
     yield "plan", {"planned_steps": len(steps)}
     for number, (loss, norm) in enumerate(steps, 1):
-        yield "step", step(number, loss, norm, **totals(number))
+        yield "step", step(number, loss, norm, source_losses=[number / 4, None], **totals(number))
         if number % 3 == 0:
             yield "device", {"cpu_share": number / len(steps), "gpus": []}
         if number % 5000 == 0:
-            yield "evaluation", {"when": "during", "step": number, "held_out_loss": 1.0, "answers": 0}
+            more = {"metrics": {"accuracy": 0.5}, "source_losses": [2.0, None]}
+            yield "evaluation", {"when": "during", "step": number, "held_out_loss": 1.0, "answers": 0, **more}
             yield "note", {"text": f'at "kind":"step","step":{number}'}
 
 
@@ -103,6 +104,7 @@ def test_a_long_run_keeps_its_first_and_last_step_and_the_extremes_of_every_stre
     assert (state.training_seconds, state.recent_tokens_per_second) == (0.5 * count, 32.0)
     assert len(state.evaluations) == len(state.notes) == count // 5000
     assert state.device["cpu_share"] == count // 3 * 3 / count
+    assert state.source_losses == (count / 4, None)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -155,8 +157,9 @@ def test_opening_a_troubled_journal_gives_the_state_of_following_it(run: RunDire
 
 
 def test_a_snapshot_saves_reading_and_is_passed_over_when_it_does_not_fit(run: RunDirectory):
-    write(run, long_run(random_steps(3000)))
+    write(run, long_run(random_steps(6000)))
     whole = read_state(run)
+    assert whole.evaluations[0].source_losses == (2.0, None)
     folding, tail = open_journal(run)
     save_snapshot(run, folding.state(), folding.recent, tail.offset)
     good = run.snapshot_path.read_bytes()
@@ -220,7 +223,9 @@ def test_events_out_of_form_are_counted_and_unknown_ones_only_move_the_time_on()
         ("phase", {}),
         ("memory", {"measured": 3, "peak_bytes": 1}),
     ]
-    good = [("hologram", {"x": 1}), ("step", step(1, loss=float("nan"))), ("note", {"text": "hello"})]
+    # A journal of a run before there were sources and metrics.
+    older = ("evaluation", {"when": "during", "step": 1, "held_out_loss": 1.0})
+    good = [older, ("hologram", {"x": 1}), ("step", step(1, loss=float("nan"))), ("note", {"text": "hello"})]
     state = fold(numbered(iter(bad + good)))
     assert (state.damaged, state.seq, state.last_event_at) == (len(bad), len(bad + good), 1e9 + len(bad + good))
     assert [point.loss for point in state.steps] == [None] and state.notes == ("hello",)
@@ -231,5 +236,5 @@ def test_folding_goes_on_from_a_state_as_if_it_had_never_stopped():
     whole = fold(events)
     assert fold(events[8000:], fold(events[:8000])) == whole
     assert whole.evaluation("before") is None
-    assert whole.evaluations == (Evaluation("during", 5000, 1.0, None, 0),)
+    assert whole.evaluations == (Evaluation("during", 5000, 1.0, None, 0, {"accuracy": 0.5}, (2.0, None)),)
     assert whole.seconds_left == 0

@@ -19,6 +19,11 @@ from typing import Any
 
 STARTED_AT = 1_767_600_000.0
 GIB = 1024**3
+SOURCES = [
+    {"name": "intake.jsonl", "rows": 4571, "tokens": 1_912_400, "repeats": 1.0, "share": 0.712},
+    {"name": "phrasebook-of-the-ward-2024.csv", "rows": 312, "tokens": 68_211, "repeats": 7.33, "share": 0.186},
+    {"name": "notes", "rows": 96, "tokens": 274_008, "repeats": 1.0, "share": 0.102},
+]
 PREDICTED = {
     "weights": int(4.6 * GIB),
     "adapters": int(0.35 * GIB),
@@ -67,7 +72,12 @@ def device_event(step: int, gpu: bool) -> dict[str, Any]:
     }
 
 
-def step_event(step: int, planned: int, nan_from: int | None = None) -> dict[str, Any]:
+def _by_source(loss: float) -> list[float | None]:
+    """A loss for each of SOURCES; the last was not drawn yet."""
+    return [round(loss * 0.9, 4), round(loss * 1.4, 4), None]
+
+
+def step_event(step: int, planned: int, nan_from: int | None = None, mixed: bool = False) -> dict[str, Any]:
     noise = random.Random(step)
     loss = 0.36 + 2.5 * math.exp(-step / (planned * 0.11)) + noise.gauss(0, 0.05)
     warmup = max(1, planned * 3 // 100)
@@ -83,11 +93,15 @@ def step_event(step: int, planned: int, nan_from: int | None = None) -> dict[str
         "tokens": 8192,
         "seconds": round(2.4 + noise.random() * 0.2, 3),
         "memory_bytes": int(8.1 * GIB) + step * 1000,
+        **({"source_losses": _by_source(loss)} if mixed else {}),
     }
 
 
-def events(planned: int, until: int, outcome: str | None, gpu: bool = True, why: str = "") -> Iterator[dict[str, Any]]:
-    """The events of a run of `planned` steps that came to step `until`, as dicts without v, seq and at."""
+def events(
+    planned: int, until: int, outcome: str | None, gpu: bool = True, why: str = "", mixed: bool = False
+) -> Iterator[dict[str, Any]]:
+    """The events of a run of `planned` steps that came to step `until`, as dicts without v, seq and at; of one that
+    learns from SOURCES and measures an accuracy where it is `mixed`."""
     yield {"kind": "attempt", "number": 1, "resumed_from": None, "worker_pid": 4242}
     yield {"kind": "phase", "phase": "preparing", "detail": "tokenising 4,812 rows", "done": 4812, "total": 4812}
     yield {
@@ -110,6 +124,7 @@ def events(planned: int, until: int, outcome: str | None, gpu: bool = True, why:
         "reasons": ["bf16: the device computes it natively"],
         "predicted": PREDICTED,
         "predicted_peak_bytes": sum(PREDICTED.values()),
+        **({"sources": SOURCES, "wasted_share": 0.019, "wasted_share_padded": 0.613} if mixed else {}),
     }
     yield {"kind": "note", "text": "3 rows were set aside: rejects.jsonl says why"}
     yield {"kind": "phase", "phase": "loading", "detail": "weights", "done": 4, "total": 4}
@@ -117,11 +132,13 @@ def events(planned: int, until: int, outcome: str | None, gpu: bool = True, why:
     tried = {"predicted": predicted, "measured": int(predicted * 0.98), "allocated": int(predicted * 0.9)}
     yield {"kind": "probe", **tried, "seconds": 2.1, "tokens": 8192}
     yield {"kind": "phase", "phase": "evaluating", "detail": "the base model", "done": 241, "total": 241}
-    yield {"kind": "evaluation", "when": "before", "step": 0, "held_out_loss": 2.871, "exact_match": 0.0, "answers": 50}
+    more = {"metrics": {"accuracy": 0.512}, "source_losses": _by_source(2.871)} if mixed else {}
+    before = {"when": "before", "step": 0, "held_out_loss": 2.871, "exact_match": 0.0, "answers": 50}
+    yield {"kind": "evaluation", **before, **more}
     yield {"kind": "phase", "phase": "training", "detail": "", "done": 0, "total": 0}
     nan_from = until if outcome == "failed" else None
     for step in range(1, until + 1):
-        yield step_event(step, planned, nan_from)
+        yield step_event(step, planned, nan_from, mixed)
         if step % 100 == 0:
             held_out = 0.385 + 2.45 * math.exp(-step / (planned * 0.11))
             yield {
@@ -131,6 +148,7 @@ def events(planned: int, until: int, outcome: str | None, gpu: bool = True, why:
                 "held_out_loss": round(held_out, 4),
                 "exact_match": None,
                 "answers": 0,
+                **({"metrics": {"accuracy": 0.87}, "source_losses": _by_source(held_out)} if mixed else {}),
             }
             yield {
                 "kind": "checkpoint",
@@ -185,6 +203,7 @@ def make_run(
     why: str = "",
     started_at: float = STARTED_AT,
     method: str = "qlora",
+    mixed: bool = False,
 ) -> Path:
     """A run folder under `root`/runs with spec.toml, events.jsonl and engine.log. Returns its path."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(started_at))
@@ -195,7 +214,7 @@ def make_run(
         f'[method]\nkind = "{method}"\n[checkpoint]\nevery_steps = 100\n'
     )
     with (folder / "events.jsonl").open("w") as journal:
-        for sequence, event in enumerate(events(planned, until, outcome, gpu, why), start=1):
+        for sequence, event in enumerate(events(planned, until, outcome, gpu, why, mixed), start=1):
             at = started_at + 60 + 2.5 * event["step"] if event["kind"] == "step" else started_at + sequence
             journal.write(json.dumps({"v": 1, "seq": sequence, "at": at, **event}) + "\n")
     (folder / "engine.log").write_text(

@@ -58,6 +58,10 @@ def live_run() -> RunDirectory:
     return RunDirectory(make_run(Path(), "intake-notes-3"))
 
 
+def mixed_run() -> RunDirectory:
+    return RunDirectory(make_run(Path(), "ward-mix", mixed=True))
+
+
 def finished_run() -> RunDirectory:
     return RunDirectory(make_run(Path(), "intake-notes-2", until=1200, outcome="finished"))
 
@@ -79,6 +83,13 @@ def test_monitor_of_a_live_run(snap_compare, size: str, terminal: str) -> None:
     run = live_run()
     app = FinetuiApp(run, TERMINALS[terminal], FakeSource(live=(run.name,)))
     assert snap_compare(app, terminal_size=SIZES[size], run_before=press())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_monitor_of_a_run_of_several_sources(snap_compare, size: str) -> None:
+    run = mixed_run()
+    app = FinetuiApp(run, TERMINALS["color"], FakeSource(live=(run.name,)))
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=press("v", "v", "v", "v"))
 
 
 @pytest.mark.parametrize("size", SIZES)

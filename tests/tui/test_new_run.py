@@ -12,10 +12,11 @@ from screen_fakes import DATA, GIB, MODELS, PLAIN_TERMINAL, FakeEngine, ScreenAp
 
 from engine.demo import MODEL_DIRECTORY
 from engine.run.room import Holder, Room
-from engine.spec import parse_spec
+from engine.spec import SourceSection, parse_spec
 from profiles.problem import Problem
 from tui.screens.new_run import NewRunScreen
 from tui.terminal import Terminal
+from tui.widgets.data_board import DataChoice
 from tui.widgets.new_run_draft import SETTINGS, check
 from tui.widgets.new_run_places import Place, completions, data_places, held_out_beside, model_places
 from tui.widgets.plan_step import PlanStep
@@ -356,7 +357,8 @@ def test_every_value_offered_is_valid_and_can_be_typed() -> None:
 
 def test_the_command_repeats_the_choice() -> None:
     screen = NewRunScreen(FakeEngine().sources())
-    screen.draft.model, screen.draft.train, screen.draft.name = Path("/m y"), (Path("/a"), Path("/b")), "n"
+    screen.draft.model, screen.draft.name = Path("/m y"), "n"
+    screen.draft.take_data(DataChoice((SourceSection(path=Path("/a")), SourceSection(path=Path("/b")))))
     screen.draft.overrides |= {"data.packing": False, "optimizer.learning_rate": 1e-5, "method.kind": "full"}
     words = screen.draft.command()
     assert words[:10] == ["finetui", "train", "--model", "/m y", "--data", "/a", "--data", "/b", "--name", "n"]
@@ -365,6 +367,18 @@ def test_the_command_repeats_the_choice() -> None:
     assert tomllib.loads(f"x = {assigned['optimizer.learning_rate']}") == {"x": 1e-5}
     assert assigned["method.kind"] == "full"
     assert "'/m y'" in screen.draft.command_text()
+
+
+def test_the_command_says_how_a_file_is_read() -> None:
+    screen = NewRunScreen(FakeEngine().sources())
+    screen.draft.model = Path("/m")
+    read_so = SourceSection(path=Path("/a.csv"), shape="pair", columns={"question": 'the "ask"'}, weight=2.0)
+    choice = DataChoice((read_so, SourceSection(path=Path("/b"))), None, {"data.rows": 200})
+    screen.draft.take_data(choice)
+    assigned = dict(word.split("=", 1) for word in screen.draft.command() if word.startswith("data."))
+    values = {"train": tomllib.loads(f"x = {assigned['data.train']}")["x"], "rows": int(assigned["data.rows"])}
+    spec = parse_spec({"name": "n", "model": {"path": "/m"}, "data": values}, "test")
+    assert spec.data.train == choice.sources and spec.data.rows == 200
 
 
 def test_models_are_found_where_people_keep_them(tmp_path: Path) -> None:
@@ -391,8 +405,13 @@ def test_models_are_found_where_people_keep_them(tmp_path: Path) -> None:
 def test_data_is_found_with_what_is_held_out_beside_it(tmp_path: Path) -> None:
     for name in ("a.jsonl", "a.held-out.jsonl", "b.jsonl", "train.jsonl", "val.jsonl", "notes.txt"):
         (tmp_path / name).touch()
+    for name in ("disk/data/parts/one.parquet", "disk/data/notes.txt", "disk/x.csv.gz", "disk/photo.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
     found = [place.label for place in data_places([], {"HOME": "/nowhere"}, tmp_path)]
     assert found[-5:] == ["a.held-out.jsonl", "a.jsonl", "b.jsonl", "train.jsonl", "val.jsonl"]
+    mounted = [place.label for place in data_places([], {"HOME": "/nowhere"}, tmp_path, [tmp_path / "disk"])]
+    assert mounted[-3:] == ["x.csv.gz", "notes.txt", "parts/"]
     beside = {name: held_out_beside(tmp_path / name) for name in ("a.jsonl", "b.jsonl", "train.jsonl")}
     assert beside == {"a.jsonl": tmp_path / "a.held-out.jsonl", "b.jsonl": None, "train.jsonl": tmp_path / "val.jsonl"}
 
@@ -402,7 +421,7 @@ def test_completions_offer_what_the_step_can_use(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").touch()
     (tmp_path / "model.safetensors").touch()
     (tmp_path / ".hidden").mkdir()
-    assert [place.label for place in completions(f"{tmp_path}/", "data")] == ["data.jsonl", "deep/"]
+    assert [place.label for place in completions(f"{tmp_path}/", "data")] == ["this folder", "data.jsonl", "deep/"]
     assert [place.label for place in completions(f"{tmp_path}/", "model")] == ["this folder", "deep/"]
     assert [place.label for place in completions(f"{tmp_path}/.h", "model")] == [".hidden/"]
     assert completions(f"{tmp_path}/no/such/", "model") == []

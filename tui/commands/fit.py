@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", metavar="MODEL", help="a model's folder (config.json is enough), or a catalogue name"
     )
-    parser.add_argument("--data", type=Path, action="append", metavar="FILE", help="JSONL to learn from, for the time")
+    parser.add_argument("--data", action="append", metavar="PATH", help="what to learn from, for the time it takes")
     parser.add_argument("--seq-len", type=int, metavar="N", help="tokens in the longest row")
     machine = parser.add_mutually_exclusive_group()
     machine.add_argument("--vram", metavar="SIZE", help="plan for one GPU of this size, such as 24GiB")
@@ -106,11 +106,12 @@ def _hardware(arguments: argparse.Namespace) -> Hardware:
 
 
 def _plan(arguments: argparse.Namespace, hardware: Hardware, asked: Mapping[str, Any]) -> Plan:
+    from engine.inputs import source_at
     from engine.propose import gather_plan, plan_for
     from profiles.planning.settings_of_spec import nested
 
-    paths = [path.expanduser().absolute() for path in arguments.data or ()]
-    gathered = gather_plan(arguments.model, paths, None, hardware)
+    sources = [source_at(text) for text in arguments.data or ()]
+    gathered = gather_plan(arguments.model, sources, None, hardware)
     if not arguments.settings:
         return plan_for(gathered, nested(asked))
     from profiles.planner import reserve_note

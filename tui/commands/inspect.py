@@ -1,4 +1,4 @@
-"""`finetui inspect PATH`: what a model directory or a data file is, and what is wrong with it."""
+"""`finetui inspect PATH`: what a model directory or data are, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -6,32 +6,27 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from engine.data.contents import PlainText
-from engine.data.preview import DataPreview, preview
 from profiles.geometry import Geometry, ModelReport, inspect_model
 from profiles.problem import Problem, printable
 from profiles.shapes.architectures import FAMILIES
 from profiles.shapes.layer_kinds import SLIDING
-from tui.commands import status
+from tui.commands import inspect_data, status
 from tui.commands.output import Output
 from tui.format import bytes_text, compact_text, count_text, counted
 
-_REJECTS_SHOWN = 5
-_SAMPLES_SHOWN = 2
-_EXCERPT = 300
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", type=Path, help="a model's folder or catalogue name, or a JSONL file")
+    parser.add_argument("path", metavar="PATH", type=Path, help="a model, or data: a file, a folder, - for stdin")
+    inspect_data.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     path = arguments.path.expanduser()
-    if path.is_dir():
+    if path.is_dir() and arguments.model is None and not inspect_data.is_data(path):
         return _model(_folder_report(path.absolute()), arguments.json, output)
-    if path.exists() or path.is_symlink():
-        return _data(path.absolute(), arguments.json, output)
+    if str(path) == "-" or path.exists() or path.is_symlink():
+        return inspect_data.run(path, arguments, output)
     return _model(_catalogue_report(str(arguments.path)), arguments.json, output)
 
 
@@ -138,47 +133,3 @@ def _attention_text(geometry: Geometry) -> str:
         where = "every layer" if sliding == config.layers else f"{sliding} of {config.layers} layers"
         text += f", {count_text(config.sliding_window)} tokens back in {where}"
     return text
-
-
-def _data(path: Path, as_json: bool, output: Output) -> int:
-    found = preview(path)
-    refusal = _refusal(found) if found.reject_count else None
-    if as_json:
-        output.json({"kind": "data", **found.as_dict(), "problems": [refusal.as_dict()] if refusal else []})
-    else:
-        output.lines(_data_lines(found))
-    if refusal:
-        output.problem(refusal)
-    return status.PROBLEM if refusal else status.DONE
-
-
-def _refusal(found: DataPreview) -> Problem | None:
-    """What a run would stop with that allows as many rejected rows as it does unless told otherwise."""
-    from engine.spec import DataSection  # here, since pydantic takes longer to import than most files to read
-
-    return found.refusal(DataSection.model_fields["max_rejected_share"].default)
-
-
-def _data_lines(found: DataPreview) -> list[str]:
-    lengths = found.characters
-    read = "" if found.complete else f" by estimate: the first {bytes_text(found.read_bytes)} were read"
-    lines = [
-        f"data        {found.path}",
-        f"size        {bytes_text(found.bytes)}",
-        f"rows        {count_text(found.estimated_rows)}{read}",
-        f"fields      {found.shape or 'none that are known'}",
-        f"length      {count_text(lengths.median)} characters a row (median), "
-        f"{count_text(lengths.p99)} (99 %), {count_text(lengths.maximum)} (longest)",
-    ]
-    lines += [f"note        {note}" for note in found.notes]
-    if found.reject_count:
-        lines.append(f"set aside   {counted(found.reject_count, 'row')}")
-        lines += [f"            {row}" for row in found.rejected[:_REJECTS_SHOWN]]
-    for sample in found.samples[:_SAMPLES_SHOWN]:
-        lines += ["", f"line {sample.line:,}:"]
-        content = sample.content
-        if isinstance(content, PlainText):
-            lines.append(f"  {printable(content.text, _EXCERPT)}")
-        else:
-            lines += [f"  {each.role:<9} {printable(each.content, _EXCERPT)}" for each in content.messages]
-    return lines

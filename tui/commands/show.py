@@ -9,10 +9,19 @@ from typing import Any
 from engine.run.directory import RunDirectory, find_run
 from engine.run.events import RunState
 from engine.run.folding import read_state
+from engine.run.lineage import read_lineage
 from engine.run.summary import STATE_GLYPHS, RunSummary, summarise
 from tui.commands import status
+from tui.commands.lineage_text import lineage_lines
 from tui.commands.output import Output
-from tui.commands.wording import measurements_table, output_lines, plan_text, progress_text, sample_lines
+from tui.commands.wording import (
+    measurements_table,
+    output_lines,
+    plan_text,
+    progress_text,
+    sample_lines,
+    sources_table,
+)
 from tui.format import bytes_text, duration_text, loss_text, moment_text, steps_text
 from tui.run_words import adjusted_words, out_of_memory_words, probe_words
 
@@ -46,7 +55,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         output.line(f"         fix: {state.problem['fix']}")
     for note in state.notes:
         output.line(f"note     {note}")
-    for lines in (measurements_table(state), output_lines(found, state)):
+    output.lines(list(lineage_lines(read_lineage(found).get("data", {}))))
+    for lines in (sources_table(state), measurements_table(state), output_lines(found, state)):
         output.lines(["", *lines] if lines else [])
     output.line()
     output.lines(list(sample_lines(state.samples[:_SAMPLES_SHOWN], output.terminal.columns)))
@@ -62,6 +72,7 @@ def as_dict(found: RunDirectory, summary: RunSummary, state: RunState) -> dict[s
         "plan": dict(state.plan),
         "reached": progress_text(state),
         "evaluations": [dataclasses.asdict(each) for each in state.evaluations],
+        "source_losses": list(state.source_losses),
         "measured_memory": dict(state.measured_memory),
         "measured_peak_bytes": state.measured_peak_bytes,
         "probe": dict(state.probe),
@@ -71,6 +82,7 @@ def as_dict(found: RunDirectory, summary: RunSummary, state: RunState) -> dict[s
         "checkpoint_step": state.checkpoint_step,
         "best_step": state.best_step,
         "notes": list(state.notes),
+        "lineage": read_lineage(found),
         "outputs": {name: str(found.path / path) for name, path in state.outputs.items()},
         "problem": state.problem and dict(state.problem),
         "samples": [dataclasses.asdict(sample) for sample in state.samples],

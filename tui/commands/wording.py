@@ -21,7 +21,9 @@ from tui.format import (
     share_text,
     steps_text,
 )
+from tui.measured_words import metric_names
 from tui.run_words import probe_words
+from tui.source_words import SOURCE_COLUMNS, source_rows, waste_words
 
 _LONGEST_EXCERPT = 600
 
@@ -51,7 +53,7 @@ def plan_text(event: Event) -> str:
     return (
         f"{counted(event['planned_steps'], 'step')} of {counted(event['rows_per_step'], 'row')}, "
         f"{counted(event['train_rows'], 'training row')}{set_aside}, "
-        f"{compact_text(event['train_tokens'])} tokens; "
+        f"{compact_text(event['train_tokens'])} tokens{f' ({empty})' if (empty := waste_words(event)) else ''}; "
         f"{compact_text(event['trainable_parameters'])} of {compact_text(event['total_parameters'])} "
         f"parameters learn; {event['dtype']} on {event['device']}; "
         f"memory predicted {bytes_text(event.get('predicted_peak_bytes'))}"
@@ -62,11 +64,12 @@ def _evaluation(event: Event) -> str:
     when = {"before": "before training", "after": "after training"}.get(
         event["when"], f"at step {count_text(event['step'])}"
     )
-    loss = f"held-out loss {loss_text(event['held_out_loss'], 'nan')} {when}"
-    if event.get("exact_match") is None:
-        return loss
-    answers = counted(event.get("answers") or 0, "answer")
-    return f"{loss}, exact match {share_text(event['exact_match'])} of {answers}"
+    words = [f"held-out loss {loss_text(event['held_out_loss'], 'nan')} {when}"]
+    words += [f"{name} {loss_text(value)}" for name, value in (event.get("metrics") or {}).items()]
+    if event.get("exact_match") is not None:
+        answers = counted(event.get("answers") or 0, "answer")
+        words.append(f"exact match {share_text(event['exact_match'])} of {answers}")
+    return ", ".join(words)
 
 
 def _checkpoint(event: Event) -> str:
@@ -130,9 +133,16 @@ def measurements_table(state: RunState) -> list[str]:
         return [name, *("-" if each is None else text(each) for each in (before, after))]
 
     rows = [row("held-out loss", lambda each: loss_text(each.held_out_loss, "nan"))]
+    rows += [row(name, lambda each, name=name: loss_text(each.metrics.get(name))) for name in metric_names(state)]
     if any(each is not None and each.exact_match is not None for each in (before, after)):
         rows.append(row("exact match", lambda each: share_text(each.exact_match)))
     return table(("", "before", "after"), rows, right=("before", "after"))
+
+
+def sources_table(state: RunState) -> list[str]:
+    """What each data source gives to an epoch, and its losses; no lines for a single source."""
+    rows = source_rows(state)
+    return table(SOURCE_COLUMNS, rows, right=SOURCE_COLUMNS[1:]) if rows else []
 
 
 def sample_lines(samples: tuple[Sample, ...], columns: int) -> Iterator[str]:

@@ -30,12 +30,13 @@ class HomeScreen(KeyedScreen):
     AUTO_FOCUS = ""
     KEYS = (
         Key("n", "new", "new", "Choose a model and data and start a run."),
+        Key("d", "data", "data", "See what a model would learn from a file, and what is wrong with it."),
         Key("p", "plan", "plan", "See what a model would cost here, and which card would train it."),
         Key("enter,l", "open", "open", "Watch the run under the cursor, live or ended."),
         Key("c", "chat", "chat", "Ask the base and the tuned model the same questions."),
         Key("s", "stop", "stop", "End the run after its present step, with everything saved."),
         Key("r", "resume", "resume", "Continue a stopped or failed run from its last checkpoint."),
-        Key("e", "export", "export", "Write the adapter, or the merged model, to a folder."),
+        Key("e", "export", "export", "Write the adapter, or the merged model, to a folder.", footer=False),
         Key("slash", "filter", "find", "Show only runs that contain a text; Esc shows all again.", footer=False),
         Key("j,down", "down", "down", "Next run.", footer=False, palette=False),
         Key("k,up", "up", "up", "Previous run.", footer=False, palette=False),
@@ -132,7 +133,7 @@ class HomeScreen(KeyedScreen):
     # Keys
 
     def why_not(self, name: str) -> str | None:
-        if name not in {key.name for key in self.KEYS} or name in ("new", "plan", "filter", "back"):
+        if name not in {key.name for key in self.KEYS} or name in ("new", "data", "plan", "filter", "back"):
             return None
         run = self.query_one(RunTable).run
         has_model = run is not None and run.state in ("finished", "stopped")
@@ -156,6 +157,11 @@ class HomeScreen(KeyedScreen):
         from tui.screens.new_run import NewRunScreen
 
         self.app.push_screen(NewRunScreen())
+
+    def do_data(self) -> None:
+        from tui.screens.data import DataScreen
+
+        self.app.push_screen(DataScreen())
 
     def do_plan(self) -> None:
         from tui.screens.plan import PlanScreen

@@ -17,12 +17,17 @@ from tui.widgets.line_chart import LineChart
 from tui.widgets.lines import Lines
 from tui.widgets.memory_panel import MemoryPanel
 from tui.widgets.panel import Blocks, Panel
+from tui.widgets.source_table import SourceTable, source_lines
 
 if TYPE_CHECKING:
     from engine.run.directory import RunDirectory
     from tui.snapshots import RunSnapshot
 
 VIEWS = ("log", "samples", "notes", "result")
+SOURCES_VIEW = "sources"
+"""A further view of runs that learn from several data sources."""
+MOST_SOURCES = 6
+"""Lines of the table beside the chart; the view has them all."""
 
 
 class MonitorScreen(RunScreen):
@@ -40,7 +45,7 @@ class MonitorScreen(RunScreen):
         Key("c", "chat", "chat", "Ask the base and the tuned model the same questions."),
         Key("e", "export", "export", "Write the adapter, or the merged model, to a folder.", footer=False),
         Key("m", "metric", "chart", "Chart the next number: loss, learning rate, gradient norm, speed."),
-        Key("v", "view", "view", "Show the next of log, samples, notes and result."),
+        Key("v", "view", "view", "Show the next of log, samples, notes, result and sources."),
         Key("z", "zoom", "zoom", "Give the log, samples, notes or result the whole screen, and back."),
         Key("w", "save", "save now", "Write a checkpoint after the present step.", footer=False),
         Key("a", "answer", "answer now", "Answer held-out rows with the weights as they are now.", footer=False),
@@ -72,6 +77,7 @@ class MonitorScreen(RunScreen):
                 yield MemoryPanel(id="memory")
                 yield Lines(self._paint_devices, id="devices")
                 yield Lines(self._paint_facts, id="facts")
+                yield SourceTable(id="sources")
                 yield Panel(("samples", "notes"), self._blocks, tails=(), id="side-panel")
             yield Panel(VIEWS, self._blocks, id="panel")
         yield KeyBar()
@@ -110,11 +116,23 @@ class MonitorScreen(RunScreen):
         for index, metric in enumerate(others, start=1):
             self.query_one(f"#chart-{index}", LineChart).show(chart_data(snapshot.state, metric, look))
         self.query_one(MemoryPanel).show(snapshot.state)
+        self._show_sources(snapshot)
         for widget in self.query(Lines):
             widget.repaint()
         for panel in self.query(Panel):
             panel.repaint()
         self.query_one(KeyBar).repaint()
+
+    def _show_sources(self, snapshot: RunSnapshot) -> None:
+        """The table of sources and its view, where the run has several."""
+        count = len(snapshot.state.sources)
+        table = self.query_one(SourceTable)
+        if self.set_class(bool(count), "-mixed").has_class("-mixed"):
+            table.styles.height = min(count, MOST_SOURCES) + 2  # with its heading and a line below
+            views = self.query_one("#panel", Panel).views
+            if SOURCES_VIEW not in views:
+                views.append(SOURCES_VIEW)
+        table.show(snapshot.state)
 
     # What the rows show
 
@@ -155,6 +173,8 @@ class MonitorScreen(RunScreen):
             return monitor_text.log_blocks(self._snapshot, width, look)
         if view == "samples":
             return monitor_text.sample_blocks(self._snapshot, width, height, look)
+        if view == SOURCES_VIEW:
+            return [[line] for line in source_lines(self._snapshot.state, width, look)]
         if view == "notes":
             return monitor_text.note_blocks(self._snapshot, width, look)
         return monitor_text.result_blocks(self._snapshot, width, look)

@@ -12,6 +12,7 @@ from textual.widgets import ContentSwitcher
 
 from tui.keys import APP_KEYS, Key, KeyedScreen
 from tui.theme import look_of
+from tui.widgets.data_board import DataChoice
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lines import Lines
 from tui.widgets.new_run_data import DataStep
@@ -30,7 +31,7 @@ STEPS = ("model", "data", "plan", "settings", "review")
 # Which steps a key belongs to; the footer and the help show those of the present one.
 KEYS_OF = {
     "model": ("next", "back", "type_path"),
-    "data": ("next", "back", "type_path", "add_file", "hold_out"),
+    "data": ("next", "back", "type_path", "add_file", "hold_out", "look"),
     "plan": ("next", "back", "setting", "less", "more", "reset"),
     "settings": ("next", "back", "less", "more", "edit_value", "reset"),
     "review": ("next", "back", "wait", "smaller", "rename", "copy_command"),
@@ -47,6 +48,12 @@ class NewRunScreen(KeyedScreen):
         Key("slash", "type_path", "path", "Type a path, or a few letters to filter by; Tab completes it."),
         Key("space", "add_file", "add", "Learn from several files: add this one, or take it out."),
         Key("o", "hold_out", "hold out", "Never train on the highlighted file: measure by it."),
+        Key(
+            "x",
+            "look",
+            "look inside",
+            "See rows, tokens, lengths and faults of these files, and set how they are read.",
+        ),
         Key("s,tab", "setting", "setting", "Choose which setting of the profile left and right change."),
         Key("left,h", "less", "less", "Take the next smaller or the previous value."),
         Key("right,l", "more", "more", "Take the next larger or the following value."),
@@ -62,12 +69,22 @@ class NewRunScreen(KeyedScreen):
     NewRunScreen ContentSwitcher { height: 1fr; }
     """
 
-    def __init__(self, sources: Sources | None = None, model: Path | None = None, profile: str | None = None):
-        """Begin with the model, or with the data for a `model` that was chosen already, and plan with `profile`."""
+    def __init__(
+        self,
+        sources: Sources | None = None,
+        model: Path | None = None,
+        profile: str | None = None,
+        data: DataChoice | None = None,
+    ):
+        """Begin with the first of model, data and plan that is not chosen already; plan with `profile`."""
         super().__init__()
         self.sources = sources or Sources()
         self.draft = Draft(model=model, profile=profile)
-        self.step = STEPS[1 if model else 0]
+        self._came_with_data = data is not None
+        """The choice of files is then passed over."""
+        if data is not None:
+            self.draft.take_data(data)
+        self.step = "model" if self.draft.model is None else "data" if data is None else "plan"
 
     def compose(self) -> ComposeResult:
         sources = self.sources
@@ -82,7 +99,7 @@ class NewRunScreen(KeyedScreen):
 
     def on_mount(self) -> None:
         self.set_class(look_of(self.query_one(KeyBar)).ascii, "-ascii")
-        self._source.focus_picker()
+        self._open(self.step)
 
     @property
     def all_keys(self) -> tuple[Key, ...]:
@@ -100,6 +117,8 @@ class NewRunScreen(KeyedScreen):
             return "not in this step"
         if self.step == "plan" and name in ("next", "setting", "less", "more", "reset"):
             return self.query_one(PlanStep).why_not(name)
+        if name == "look":
+            return None if self.query_one(DataStep).train_now else "there is no file to look into"
         if self.step == "review" and name in ("wait", "smaller"):
             return self.query_one(ReviewStep).why_not(name)
         return None
@@ -112,9 +131,10 @@ class NewRunScreen(KeyedScreen):
                 self.draft.overrides.clear()  # what suited one model says nothing of another
                 self.draft.profile = self.draft.moved = None
             self.draft.model, self.draft.gathered = event.path, None
-            self._open("data")
+            self._open("plan" if self._came_with_data else "data")
         elif isinstance(event.step, DataStep):
-            self.draft.train, self.draft.held_out = event.step.train, event.step.held_out
+            if (event.step.train, event.step.held_out) != (self.draft.train, self.draft.held_out):
+                self.draft.take_data(event.step.choice)
             self.draft.gathered = None
             self._open("plan")
 
@@ -169,6 +189,21 @@ class NewRunScreen(KeyedScreen):
 
     def do_hold_out(self) -> None:
         self.query_one(DataStep).toggle_held_out()
+
+    def do_look(self) -> None:
+        from tui.screens.data import DataScreen
+
+        step = self.query_one(DataStep)
+        # Looked into before: with what was set there.
+        same = (step.train_now, step.held_out) == (self.draft.train, self.draft.held_out)
+        choice = replace(self.draft.choice if same else step.choice, model=self.draft.model)
+        self.app.push_screen(DataScreen(self.sources.data, choice, gives_back=True), self._looked)
+
+    def _looked(self, choice: DataChoice | None) -> None:
+        if choice is not None:
+            self.query_one(DataStep).take(choice.paths, choice.held_out.path if choice.held_out else None)
+            self.draft.take_data(choice)
+            self._open("plan")
 
     def do_setting(self) -> None:
         self.query_one(PlanStep).choose_setting(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -20,6 +19,7 @@ from tui.theme import look_of
 from tui.widgets.new_run_text import cut
 
 if TYPE_CHECKING:
+    from engine.data.source import Source
     from engine.run.directory import RunDirectory
 
 MOST_SAMPLES = 200
@@ -43,36 +43,26 @@ def held_out_samples(run: RunDirectory) -> list[HeldOutSample]:
 
     Without a held-out file they are those that the run itself answered and wrote down.
     """
-    given = run.spec().data.held_out
-    held_out = None if given is None else given.path
-    samples = _from_file(held_out) if held_out is not None else _from_journal(run)
+    held_out = run.spec().data.held_out
+    samples = _from_file(held_out.source()) if held_out is not None else _from_journal(run)
     if not samples:
         what = "has no rows with a question and an answer" if held_out else "has no answered held-out rows"
-        raise Problem(str(held_out or run.name), what, "Type a question instead.")
+        raise Problem(str(held_out.path if held_out else run.name), what, "Type a question instead.")
     return samples
 
 
-def _from_file(path: Path) -> list[HeldOutSample]:
-    from engine.data.contents import Conversation, Unusable
-    from engine.data.read import read_rows
-    from engine.data.rows import RejectedRow
-    from engine.data.shapes import recognise
+def _from_file(source: Source) -> list[HeldOutSample]:
+    from engine.data.contents import Conversation
+    from engine.data.preview import preview
 
     samples: list[HeldOutSample] = []
-    with read_rows(path) as rows:
-        for row in rows:
-            if isinstance(row, RejectedRow):
-                continue  # the run has told of it and set it aside
-            try:
-                content = recognise(row.value).content
-            except Unusable:
-                continue
-            if isinstance(content, Conversation) and content.answers and content.answers[-1]:
-                last = content.answers[-1]
-                before = tuple((each.role, each.content) for each in content.messages[:last])
+    for sample in preview(source).samples[:MOST_SAMPLES]:
+        content = sample.content
+        if isinstance(content, Conversation) and content.answers:
+            last = content.answers[-1]
+            before = tuple((each.role, each.content) for each in content.messages[:last])
+            if before:
                 samples.append(HeldOutSample(before, content.messages[last].content))
-            if len(samples) == MOST_SAMPLES:
-                break
     return samples
 
 

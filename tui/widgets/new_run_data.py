@@ -11,10 +11,12 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 
-from engine.data.contents import Conversation, PlainText
-from engine.spec import DataSection
+from engine.data.contents import Content
+from engine.spec import DataSection, SourceSection
 from profiles.problem import Problem, printable
 from tui.format import bytes_text, count_text, counted, share_text
+from tui.widgets.data_board import DataChoice
+from tui.widgets.data_content import KIND_WORDS, on_terminal, parts_of
 from tui.widgets.lines import Lines
 from tui.widgets.new_run_places import Place, held_out_beside
 from tui.widgets.new_run_source import SourceStep
@@ -72,7 +74,7 @@ class DataStep(SourceStep):
     @property
     def empty_words(self) -> str:
         return (
-            "Choose a JSONL file: chat messages, prompt and completion, or plain text, one row a line. "
+            "Choose a file or a folder: JSONL, JSON, CSV, Parquet, Arrow, text or Markdown, packed or not. "
             "It is read here and goes nowhere."
         )
 
@@ -84,6 +86,26 @@ class DataStep(SourceStep):
             return None if self._held_out in train else self._held_out
         found = self.found(train[0]) if train else None
         return found.beside if isinstance(found, DataFound) and found.beside not in train else None
+
+    def take(self, train: Sequence[Path], held_out: Path | None) -> None:
+        """Begin with files that were chosen before."""
+        self._marked, self._held_out = list(train), held_out
+        self._held_out_chosen = held_out is not None
+        self._mark()
+
+    @property
+    def train_now(self) -> tuple[Path, ...]:
+        """What would be trained on if the highlighted file were taken."""
+        return self._train_of(self._highlighted)
+
+    @property
+    def choice(self) -> DataChoice:
+        """The files that are chosen, read as finetui finds best."""
+        held_out = self.held_out
+        return DataChoice(
+            tuple(SourceSection(path=path) for path in self.train or self.train_now),
+            None if held_out is None else SourceSection(path=held_out),
+        )
 
     def toggle_train(self) -> None:
         """Add the highlighted file to those to learn from, or take it out."""
@@ -119,8 +141,9 @@ class DataStep(SourceStep):
         lengths = shown.characters
         rows: list[tuple[str, str | Text]] = [
             ("rows", f"{about}{count_text(shown.rows)}"),
-            ("fields", shown.shape or "none that are known"),
-            ("size", bytes_text(shown.bytes)),
+            ("holds", KIND_WORDS[shown.kind] if shown.kind else "nothing that is known"),
+            ("fields", shown.shape or ", ".join(printable(column.name, 40) for column in shown.columns) or "none"),
+            ("format", f"{shown.format}{look.separator}{bytes_text(shown.bytes)}"),
             ("length", f"{count_text(lengths.mean)} characters on average"),
             ("longest", f"{count_text(lengths.maximum)} characters"),
         ]
@@ -179,17 +202,15 @@ class DataStep(SourceStep):
         found = self.found(self._highlighted) if self._highlighted else None
         return f" ({counted(found.beside_rows, 'row')})" if isinstance(found, DataFound) else ""
 
-    def _sample(self, sample: Conversation | PlainText, width: int) -> Text:
-        if isinstance(sample, Conversation):
-            turns: list[tuple[str, str]] = [(each.role, each.content) for each in sample.messages]
-        else:
-            turns = [("text", sample.text)]
-        rows: list[tuple[str, str | Text]] = [(role, _on_terminal(content)) for role, content in turns]
+    def _sample(self, content: Content, width: int) -> Text:
+        rows: list[tuple[str, str | Text]] = [
+            (part.word, on_terminal(part.text, SAMPLE_CHARACTERS)) for part in parts_of(content)
+        ]
         return facts(rows, self.look, LABEL, width)
 
 
-def _on_terminal(text: str) -> str:
-    """A sample's text, safe to draw, with its own line breaks."""
-    shown = text[:SAMPLE_CHARACTERS]
-    lines = [printable(line, SAMPLE_CHARACTERS) for line in shown.expandtabs(4).splitlines()]
-    return "\n".join(lines) + ("…" if len(text) > len(shown) else "")
+class AnyDataStep(DataStep):
+    """Takes files that cannot be learnt from as they are, too: the Data screen shows why, and how to mend it."""
+
+    def _refused(self, found: object) -> Problem | None:
+        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Callable, Mapping
@@ -10,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.spec import RunSpec, parse_spec
+from engine.spec import RunSpec, SourceSection, parse_spec
 from profiles.problem import Problem, printable
 from tui.format import count_text, learning_rate_text
+from tui.widgets.data_board import DataChoice
+from tui.widgets.new_run_command import sources_text, value_text
 
 if TYPE_CHECKING:
     from engine.propose import Gathered, Proposal
@@ -206,20 +207,16 @@ def kept_reasons(values: Mapping[str, Any], reasons: Mapping[str, str], profile:
     return {**reasons, **own}
 
 
-def _toml_text(value: Any) -> str:
-    """A value as --set takes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return json.dumps(list(value)) if isinstance(value, list | tuple) else str(value)
-
-
 @dataclass
 class Draft:
     """The choices so far; `overrides` holds only what a person changed, by dotted field name."""
 
     model: Path | None = None
-    train: tuple[Path, ...] = ()
-    held_out: Path | None = None
+    sources: tuple[SourceSection, ...] = ()
+    """What is learnt from, with how to read it where that was said."""
+    held_out_source: SourceSection | None = None
+    data: dict[str, Value] = field(default_factory=dict)
+    """Settings that were chosen on the Data screen, by dotted field; they stay whatever the model is."""
     overrides: dict[str, Value] = field(default_factory=dict)
     name: str | None = None
     profile: str | None = None
@@ -231,9 +228,29 @@ class Draft:
     proposal: Proposal | None = None
 
     @property
+    def train(self) -> tuple[Path, ...]:
+        return tuple(source.path for source in self.sources)
+
+    @property
+    def held_out(self) -> Path | None:
+        return None if self.held_out_source is None else self.held_out_source.path
+
+    def take_data(self, choice: DataChoice) -> None:
+        """Learn from what the Data screen (or the choice of files) handed on."""
+        self.sources, self.held_out_source = choice.sources, choice.held_out
+        self.data = dict(choice.settings)
+        self.model = self.model or choice.model
+        self.gathered = None
+
+    @property
+    def choice(self) -> DataChoice:
+        """What the Data screen would begin with."""
+        return DataChoice(self.sources, self.held_out_source, self.data, self.model)
+
+    @property
     def asked(self) -> dict[str, Any]:
         """Every value that the proposal must have, by dotted field."""
-        return ({} if self.moved is None else kept_values(self.moved)) | self.overrides
+        return self.data | ({} if self.moved is None else kept_values(self.moved)) | self.overrides
 
     @property
     def nested_asked(self) -> dict[str, dict[str, Any]]:
@@ -255,8 +272,10 @@ class Draft:
             words += ["--name", self.name]
         if self.profile is not None and self.moved is None:
             words += ["--profile", self.profile]
+        if any(not source.source().is_plain or source.weight or source.repeats != 1 for source in self.sources):
+            words += ["--set", f"data.train={sources_text(self.sources)}"]
         for dotted, value in self.asked.items():
-            words += ["--set", f"{dotted}={_toml_text(value)}"]
+            words += ["--set", f"{dotted}={value_text(value)}"]
         return words
 
     def command_text(self) -> str:

@@ -7,7 +7,7 @@ offers what it finds, and a typed path still reaches the rest (and is told what 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,15 @@ from profiles.problem import Problem
 
 Kind = Literal["model", "data"]
 
-DATA_SUFFIXES = (".jsonl", ".ndjson")
+DATA_SUFFIXES = (
+    ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather", ".txt", ".md", ".markdown",
+)  # fmt: skip
+# Anywhere else than in a folder for data these are somebody's notes.
+TEXT_SUFFIXES = (".txt", ".md", ".markdown")
+PACKED_SUFFIXES = (".gz", ".zst")
+# Where disks, shares and sticks are mounted: /media/USER/NAME, /run/media/USER/NAME, /mnt/NAME.
+MOUNTS = ("/media/*", "/run/media/*", "/mnt")
+MOUNTED_WORDS = ("data", "datasets")
 # What marks a folder as somebody's model, whole or not: one with weights and no config is offered too, so
 # that the person is told what it lacks.
 MODEL_SIGNS = ("config.json", "adapter_config.json")
@@ -71,15 +79,50 @@ def model_places(
 
 
 def data_places(
-    former: Iterable[RunSpec], environ: Mapping[str, str] = os.environ, here: Path | None = None
+    former: Iterable[RunSpec],
+    environ: Mapping[str, str] = os.environ,
+    here: Path | None = None,
+    mounted: Sequence[Path] = (),
 ) -> list[Place]:
-    """Data files in the order in which a person is likely to want them, each once."""
+    """Data files and folders of them in the order in which a person is likely to want them, each once."""
     here, home = here or _working_folder(), expanded(environ.get("HOME", "~"))
     places = [Place(path, path.name, "used before") for spec in former for path in spec.data.paths]
     places += [Place(path, path.name, "bundled") for path in (TRAIN_FILE, HELD_OUT_FILE)]
     for folder, group in ((here, "this folder"), (here / "data", "./data"), (home / "data", "~/data")):
-        places += [Place(path, path.name, group) for path in _entries(folder) if is_data_file(path)]
-    return _each_once([place for place in places if _is_file(place.path)])
+        places += _data_in(folder, group, is_for_data=folder != here)
+    for folder in mounted:
+        group = short_path(folder, home)
+        places += _data_in(folder, group)
+        for name in MOUNTED_WORDS:
+            places += _data_in(folder / name, f"{group}/{name}", is_for_data=True)
+    return _each_once([place for place in places if _is_file(place.path) or _is_folder(place.path)])
+
+
+def found_data() -> list[Place]:
+    """The data of this person on this machine."""
+    return data_places(former_specs(), mounted=mounted_disks())
+
+
+def mounted_disks() -> list[Path]:
+    """Folders that other disks are mounted at, as far as people mount them where it is usual."""
+    found = []
+    for pattern in MOUNTS:
+        parent = Path(pattern.removesuffix("/*"))
+        owners = _folders(parent) if pattern.endswith("*") else [parent]
+        found += [folder for owner in owners for folder in _folders(owner)]
+    return found
+
+
+def _data_in(folder: Path, group: str, is_for_data: bool = False) -> list[Place]:
+    """Data files of a folder. One that is for data also offers its texts, and the folders in it, to be read as one."""
+    places = []
+    for entry in _entries(folder):
+        if is_data_file(entry):
+            if is_for_data or entry.suffix.lower() not in TEXT_SUFFIXES:
+                places.append(Place(entry, entry.name, group))
+        elif is_for_data and not entry.name.startswith(".") and _is_folder(entry) and is_data_folder(entry):
+            places.append(Place(entry, f"{entry.name}/", group))
+    return places
 
 
 def completions(text: str, kind: Kind) -> list[Place]:
@@ -88,13 +131,13 @@ def completions(text: str, kind: Kind) -> list[Place]:
     folder, begun = (typed, "") if text.endswith(("/", "~")) else (typed.parent, typed.name)
     group = short_path(folder.absolute())
     found = []
-    if not begun and kind == "model" and is_model_folder(folder):
+    if not begun and (is_model_folder(folder) if kind == "model" else is_data_folder(folder)):
         found.append(Place(folder.absolute(), "this folder", group))
     for entry in _entries(folder):
         if not entry.name.startswith(begun) or (entry.name.startswith(".") and not begun.startswith(".")):
             continue
         if _is_folder(entry):
-            choosable = kind == "model" and is_model_folder(entry)
+            choosable = is_model_folder(entry) if kind == "model" else False
             found.append(Place(entry.absolute(), f"{entry.name}/", group, choosable))
         elif kind == "data" and (is_data_file(entry) or entry.name == begun):
             found.append(Place(entry.absolute(), entry.name, group))
@@ -114,16 +157,30 @@ def is_model_folder(path: Path) -> bool:
 
 
 def is_data_file(path: Path) -> bool:
-    return path.suffix.lower() in DATA_SUFFIXES and _is_file(path)
+    return _unpacked(path).suffix.lower() in DATA_SUFFIXES and _is_file(path)
+
+
+def _unpacked(path: Path) -> Path:
+    """The path that a packed file would have unpacked."""
+    return path.with_suffix("") if path.suffix.lower() in PACKED_SUFFIXES else path
+
+
+def _stem(path: Path) -> str:
+    return _unpacked(path).stem.lower()
+
+
+def is_data_folder(path: Path) -> bool:
+    """Whether a folder holds data files of its own."""
+    return any(is_data_file(entry) for entry in _entries(path))
 
 
 def held_out_beside(train: Path) -> Path | None:
     """The file beside `train` that its name marks as held out, such as x.held-out.jsonl for x.jsonl."""
-    stem = train.stem.lower()
+    stem = _stem(train)
     names = {f"{stem}{mark}{word}" for mark in "._-" for word in HELD_OUT_WORDS}
     if "train" in stem:
         names |= {stem.replace("train", word) for word in HELD_OUT_WORDS}
-    return next((each for each in _entries(train.parent) if each.stem.lower() in names and is_data_file(each)), None)
+    return next((each for each in _entries(train.parent) if _stem(each) in names and is_data_file(each)), None)
 
 
 def label(path: Path) -> str:

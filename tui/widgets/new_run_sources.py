@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.spec import RunSpec
+from tui.widgets.data_sources import DataSources
 from tui.widgets.new_run_draft import Draft, kept_reasons
-from tui.widgets.new_run_places import Place, data_places, former_specs, model_places
+from tui.widgets.new_run_places import Place, former_specs, found_data, model_places
 from tui.widgets.plan_sources import PlanSources
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ class Sources:
     """Start the run detached, or let it wait in the queue until its memory is free. Raises Problem."""
     model_places: Callable[[], Sequence[Place]] = lambda: model_places(former_specs())
     """Folders to choose a model from."""
-    data_places: Callable[[], Sequence[Place]] = lambda: data_places(former_specs())
+    data_places: Callable[[], Sequence[Place]] = found_data
     """Files to choose data from."""
     plan: PlanSources = field(default_factory=PlanSources)
     """What the plan asks besides."""
+    data: DataSources = field(default_factory=DataSources)
+    """What the Data screen asks, when a file is looked into."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
 from rich.text import Text
 from textual.strip import Strip
 from textual.widget import Widget
@@ -59,7 +60,9 @@ class Painted(Widget):
         if y >= len(self._lines):
             return Strip.blank(width, style)
         line = self._lines[y]
-        strip = Strip(line.render(self.app.console)).adjust_cell_length(width)
+        # rich draws a Text without spans plainly, whatever its own style is.
+        own = self.app.console.get_style(line.style)
+        strip = Strip(Segment.apply_style(line.render(self.app.console), own)).adjust_cell_length(width)
         return strip.apply_style(style) if style else strip
 
 

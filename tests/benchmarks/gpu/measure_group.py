@@ -24,7 +24,7 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel  # noqa: E402
 
-from engine.data.tokenise import Example  # noqa: E402
+from engine.data.examples import Example  # noqa: E402
 from engine.fit.live_bytes import LiveBytes  # noqa: E402
 from engine.methods.recomputing import checkpoint_layers  # noqa: E402
 from engine.methods.trainable import make_trainable, trainable_parameters  # noqa: E402
@@ -152,9 +152,8 @@ def _measure(model: Any, settings: Settings) -> dict[str, Any]:
         for _ in range(2):
             started = time.monotonic()
             for _ in range(settings.gradient_accumulation):
-                forward_backward(
-                    forward, batch, scale=1 / batch.targets, autocast=autocast, backward=torch.Tensor.backward
-                )
+                loss_of = partial(forward.loss, batch, 1 / batch.targets)
+                forward_backward(loss_of, autocast=autocast, backward=torch.Tensor.backward)
             norm = update(parameters.values(), optimizer, limit=1.0)
             assert float(norm) > 0, "a step without gradients measures nothing"
             _synchronise(device)

@@ -1,0 +1,1 @@
+"""Lists of names and of words beside names, one CSV file each."""

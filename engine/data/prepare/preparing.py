@@ -1,0 +1,158 @@
+"""A run's data, from the files that a spec names to the Dataset that training gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.data.dataset import Dataset
+from engine.data.files import open_rows
+from engine.data.prepare.assembly import assemble
+from engine.data.prepare.benchmarks import Benchmarks, read_benchmarks
+from engine.data.prepare.cache import clean_up, keep_shard, prepared_root
+from engine.data.prepare.gather import gather
+from engine.data.prepare.kept import Kept, read_kept, require_unchanged
+from engine.data.prepare.progress import Report
+from engine.data.prepare.recipe import Recipe
+from engine.data.prepare.stamps import stamp_of
+from engine.data.rows import RejectedRow, refusal, shown
+from engine.data.shapes import KIND_WORDS, Reading, goes_with, reading_of
+from engine.data.source import Source
+from engine.data.tokens.text_tokenizer import TextTokenizer
+from engine.run.directory import disk_problem
+from profiles.problem import Problem
+
+if TYPE_CHECKING:
+    from engine.spec import DataSection
+
+# As many as a preview looks at.
+_FIRST_ROWS = 200
+_REJECTS_TOLD = 1000
+
+
+def prepare(
+    spec: DataSection,
+    tokenizer: TextTokenizer,
+    report: Report = lambda progress: None,
+    workers: int | None = None,
+    keep: Path | None = None,
+    session: str = "",
+) -> Dataset:
+    """The data of `spec` for a model with `tokenizer`: read, tokenised, split, and an account of every row.
+
+    What was prepared before is taken from the cache. With `keep`, a run's own folder, the run's shards are kept there,
+    and a preparation that is complete there is used again: then a source that changed is told (see
+    `require_unchanged`, which `session` is for). `workers` are the processes to use; None chooses.
+
+    Raises Problem for sources that cannot be read, hold different kinds of rows or change meanwhile, when more rows
+    than allowed are unusable, when none are left, and for a full disk.
+    """
+    sources = [section.source() for section in spec.sources]
+    root = prepared_root()
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept = None if keep is None else read_kept(keep)
+        if keep is not None and kept is not None:
+            if kept.tokenizer_sha256 != tokenizer.sha256:
+                raise Problem(
+                    tokenizer.name,
+                    "has another tokenizer or chat template than when the run began",
+                    "Put the model's folder back as it was, or start a new run.",
+                )
+            notes = require_unchanged(keep, kept, sources, session)
+            if session != kept.session:
+                replace(kept, session=session).write(keep)
+            return assemble(
+                spec, tokenizer, kept.gathered, kept.readings, kept.benchmarks, keep, scratch=root, notes=notes
+            )
+        readings = _read_first_rows(sources, spec.max_rejected_share)
+        stamps = [stamp_of(source) for source in sources]
+        benchmarks = read_benchmarks(spec.benchmarks, root)
+        recipes = _recipes(spec, tokenizer, sources, readings, benchmarks)
+        in_use: set[Path] = set()
+
+        def use(shard: Path) -> None:
+            in_use.add(shard)
+            if keep is not None:
+                keep_shard(shard, root, keep)
+
+        gathered = gather(recipes, root, report, workers, use)
+        if keep is not None:
+            Kept(
+                gathered=tuple(gathered),
+                readings=tuple(readings),
+                stamps=tuple(stamps),
+                benchmarks=benchmarks.places,
+                tokenizer_sha256=tokenizer.sha256,
+                session=session,
+            ).write(keep)
+        clean_up(root, in_use)
+        return assemble(spec, tokenizer, gathered, readings, benchmarks.places, keep or root, scratch=root, notes=())
+    except OSError as error:
+        raise disk_problem(root, error) from None
+
+
+def _recipes(
+    spec: DataSection,
+    tokenizer: TextTokenizer,
+    sources: Sequence[Source],
+    readings: Sequence[Reading],
+    benchmarks: Benchmarks,
+) -> list[Recipe]:
+    key = b""
+    if spec.personal == "pseudonymise":
+        from engine.data.personal.key import pseudonym_key
+
+        key = pseudonym_key()
+    return [
+        Recipe(
+            source=source,
+            reading=reading,
+            tokenizer=tokenizer,
+            group_by=spec.group_by,
+            stratify_by=spec.stratify_by,
+            split_seed=spec.split_seed,
+            personal=spec.personal,
+            personal_key=key.hex(),
+            with_signatures=spec.duplicates == "drop_near",
+            leak_index=benchmarks.folder,
+            leak_sha256=benchmarks.sha256,
+        )
+        for source, reading in zip(sources, readings, strict=True)
+    ]
+
+
+def _read_first_rows(sources: Sequence[Source], max_rejected_share: float) -> list[Reading]:
+    """How each source's rows are understood. Raises Problem for sources that cannot be learnt from together."""
+    readings: list[Reading] = []
+    for source in sources:
+        reading = reading_of(source, _first_rows(source))
+        if readings and not goes_with(reading.kind, readings[0].kind):
+            raise Problem(
+                shown(source.path),
+                f"holds {KIND_WORDS[reading.kind]}, and {shown(sources[0].path)} holds {KIND_WORDS[readings[0].kind]}",
+                "Give each kind of rows a run of its own.",
+            )
+        readings.append(reading)
+    return readings
+
+
+def _first_rows(source: Source) -> list[dict]:
+    rows: list[dict] = []
+    rejected: list[RejectedRow] = []
+    count = 0
+    with open_rows(source) as reader:
+        for row in reader:
+            if not isinstance(row, RejectedRow):
+                rows.append(row.value)
+            else:
+                count += 1
+                if len(rejected) < _REJECTS_TOLD:
+                    rejected.append(row)
+            if len(rows) >= _FIRST_ROWS:
+                break
+    if not rows and (problem := refusal(rejected, count, count, 0.0)):
+        raise problem
+    return rows

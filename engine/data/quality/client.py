@@ -1,0 +1,114 @@
+"""A quality report in a child process, from the side of the app: progress to look at, and an end to wait for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from engine.data.quality.findings import QualityReport
+from engine.data.quality.options import ReportOptions
+from engine.data.quality.progress import Progress
+from engine.data.source import Source
+from engine.modules import module_command, module_environment
+from engine.serve.child import describe_exit, last_line
+from profiles.problem import Problem
+
+# A process that is asked to end does so between two chunks' results, which take about a second each.
+_PATIENCE_SECONDS = 5.0
+
+
+class QualityRun:
+    """Starts at once. Ends with this process, by `cancel`, or with its report."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        held_out: Source | None = None,
+        benchmarks: Sequence[Path] = (),
+        options: ReportOptions | None = None,
+    ):
+        self.progress = Progress(0, 0, 0, 0.0, "starting")
+        """The newest; read it from any thread."""
+        self._ended = threading.Event()
+        self._result: QualityReport | Problem | None = None
+        self._is_cancelled = False
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed with this object
+        self._child = subprocess.Popen(
+            module_command("engine.data.quality"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=module_environment(),
+        )
+        request = {
+            "sources": [source_as_dict(source) for source in sources],
+            "held_out": None if held_out is None else source_as_dict(held_out),
+            "benchmarks": [str(path) for path in benchmarks],
+            "options": (options or ReportOptions()).as_dict(),
+        }
+        threading.Thread(target=self._follow, args=(request,), name="quality report", daemon=True).start()
+
+    @property
+    def is_done(self) -> bool:
+        return self._ended.is_set()
+
+    def wait(self, seconds: float | None = None) -> QualityReport | None:
+        """The report; None when it takes longer than `seconds`, or was cancelled. Raises Problem."""
+        self._ended.wait(seconds)
+        if isinstance(self._result, Problem):
+            raise self._result
+        return self._result
+
+    def cancel(self) -> None:
+        """Ends the report; its process is gone when this returns, and what it kept on disk."""
+        self._is_cancelled = True
+        self._child.terminate()
+        if not self._ended.wait(_PATIENCE_SECONDS):
+            self._child.kill()
+            self._ended.wait()
+
+    def _follow(self, request: dict[str, Any]) -> None:
+        assert self._child.stdin is not None and self._child.stdout is not None
+        try:
+            with suppress(OSError):  # it died at once: its exit is told below
+                self._child.stdin.write(json.dumps(request).encode() + b"\n")
+                self._child.stdin.flush()
+            for line in self._child.stdout:
+                self._take(json.loads(line))
+            status = self._child.wait()
+            if self._result is None and not self._is_cancelled:
+                said = last_line(self._log)
+                self._result = Problem(
+                    "quality report",
+                    f"the process that looks at the data {describe_exit(status)}" + (f": {said}" if said else ""),
+                    "Free some memory or look at fewer rows, then start again.",
+                )
+        finally:
+            self._child.stdin.close()
+            self._child.stdout.close()
+            self._log.close()
+            self._ended.set()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        match message.pop("kind"):
+            case "progress":
+                self.progress = Progress(**message)
+            case "report":
+                self._result = QualityReport.from_dict(message["report"])
+            case "problem":
+                self._result = Problem(**message)
+
+
+def source_as_dict(source: Source) -> dict[str, Any]:
+    return {**asdict(source), "path": str(source.path), "columns": dict(source.columns)}
+
+
+def source_from_dict(value: dict[str, Any]) -> Source:
+    return Source(**{**value, "path": Path(value["path"])})

@@ -1,0 +1,1 @@
+"""Chat templates of families of models, for models that have none."""

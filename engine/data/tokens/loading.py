@@ -1,0 +1,143 @@
+"""The text tokenizer of a model's folder: from the cache, or through a child process that asks transformers once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from engine.data.tokens.templates import TemplateChoice, choose_template
+from engine.data.tokens.text_tokenizer import Description, TextTokenizer
+from engine.fit.cache import cache_root
+from engine.modules import module_command, module_environment
+from engine.run.directory import write_atomically
+from profiles.bounded_files import read_json
+from profiles.problem import Problem, printable
+from profiles.shapes.model_config import CONFIG_LIMIT_BYTES
+
+_FORMAT = 1
+# Importing transformers takes some 4 s, on a busy machine or a network disk a minute.
+_TIMEOUT_SECONDS = 180.0
+# What a tokenizer is made from has one of these endings, or this name; config.json says which class reads it.
+_ENDINGS = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab")
+_FOLDERS = ("", "additional_chat_templates", "chat_templates")
+# The largest tokenizer.json of a published model has 34 MB. Files beyond this are none.
+_FILE_LIMIT_BYTES = 1 << 28
+
+Describe = Callable[[Path], dict[str, Any]]
+
+
+def load_text_tokenizer(model: Path, chat_template: str = "model", describe: Describe | None = None) -> TextTokenizer:
+    """The tokenizer in the folder `model`, with the chat template that `chat_template` names (see `choose_template`).
+
+    Takes some seconds for a tokenizer never seen before, since a child process imports transformers; a process that
+    has imported it gives `reference.describe_folder`. Raises Problem for a folder without a tokenizer, one that cannot
+    be read, and a choice that is none.
+    """
+    require_tokenizer(model)
+    description = _described(model, describe or _ask_child)
+    choice = choose_template(chat_template, description, str(model))
+    embedding_rows = _embedding_rows(model)
+    return TextTokenizer(
+        str(model),
+        description,
+        template_name=choice.name,
+        chat_template=choice.template,
+        embedding_rows=embedding_rows,
+        notes=tuple(_notes(description, choice, embedding_rows)),
+    )
+
+
+def require_tokenizer(model: Path) -> None:
+    """Raises Problem when `model` is no folder, or one without a tokenizer's files."""
+    if not model.is_dir():
+        raise Problem(str(model), "is not a folder", "Give the folder that holds the model.")
+    if not any((model / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise Problem(
+            str(model), "has no tokenizer", "Copy tokenizer.json and tokenizer_config.json beside config.json."
+        )
+
+
+def _described(model: Path, describe: Describe) -> Description:
+    path = cache_root() / "tokenizers" / f"{_key(model)}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return Description.from_dict(json.loads(path.read_bytes()))
+    told = describe(model)
+    description = Description.from_dict(told)
+    with suppress(OSError):  # a disk that is full or read-only costs the next caller time, and nothing else
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(dataclasses.asdict(description)).encode())
+    return description
+
+
+def _key(model: Path) -> str:
+    """A hash of all files that may decide what the tokenizer is, and of the libraries that read them."""
+    digest = hashlib.sha256(f"{_FORMAT} {version('transformers')} {version('tokenizers')}".encode())
+    try:
+        for folder in (model / name for name in _FOLDERS):
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if path.name.endswith(_ENDINGS) and path.is_file() and path.stat().st_size <= _FILE_LIMIT_BYTES:
+                    digest.update(f"\0{path.relative_to(model)}\0".encode(errors="surrogateescape"))
+                    digest.update(hashlib.sha256(path.read_bytes()).digest())
+    except OSError as error:
+        where = str(error.filename or model)
+        raise Problem(where, f"cannot be read: {error.strerror}", "Check the path and its permissions.") from None
+    return digest.hexdigest()[:32]
+
+
+def _ask_child(model: Path) -> dict[str, Any]:
+    try:
+        done = subprocess.run(
+            module_command("engine.data.tokens.reference_child", str(model.absolute())),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=module_environment(),
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Problem(
+            f"{model}, tokenizer",
+            f"was not read within {_TIMEOUT_SECONDS:.0f} s",
+            "On a busy machine, try again; else copy the tokenizer's files again.",
+        ) from None
+    try:
+        told = json.loads(done.stdout)
+    except ValueError:
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise Problem(
+            f"{model}, tokenizer",
+            f"cannot be read: {printable(last or f'the reader ended with status {done.returncode}', 200)}",
+            "Copy the tokenizer's files again.",
+        ) from None
+    if problem := told.get("problem"):
+        raise Problem(**problem)
+    return told
+
+
+def _embedding_rows(model: Path) -> int | None:
+    try:
+        values = read_json(model / "config.json", CONFIG_LIMIT_BYTES)
+    except Problem:
+        return None  # who trains the model tells what is wrong with it
+    text = values.get("text_config")
+    for found in (values, text if isinstance(text, Mapping) else {}):
+        rows = found.get("vocab_size")
+        if type(rows) is int and rows > 0:
+            return rows
+    return None
+
+
+def _notes(description: Description, choice: TemplateChoice, embedding_rows: int | None) -> Iterator[str]:
+    yield from choice.notes
+    if embedding_rows is not None and description.vocabulary > embedding_rows:
+        yield (
+            f"the tokenizer has {description.vocabulary:,} tokens and the model's embedding {embedding_rows:,} rows: "
+            "rows with a token beyond them are set aside"
+        )
