@@ -23,6 +23,21 @@ Data = Path | Source | SourceSection
 """What is learnt from, as a path alone or with how to read it."""
 
 _LARGEST_TOKENIZER_BYTES = 1 << 28
+_LARGEST_TEMPLATE_BYTES = 1 << 24
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+_TOOL_CALLS = "tool_calls"
+"""What a message that calls tools has, and a template that writes such calls reads."""
+
+
+@dataclass(frozen=True)
+class KnownChoice:
+    """A chat template known by name that is to be taken rather than the model's own."""
+
+    name: str
+    lack: str
+    """What the model does not have; completes the sentence "the model ..."."""
+    reason: str
+    """Why this one."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +47,8 @@ class Inputs:
     geometry: Geometry
     previews: tuple[DataPreview, ...]
     """Of the training files, then of the held-out file if there is one."""
-    chat_template: tuple[str, str] | None = None
-    """For a model without a template of its own and conversations to write: a known one, and why that."""
+    chat_template: KnownChoice | None = None
+    """Where the model's own template does not do for these conversations, or there is none: a known one."""
 
     @property
     def kind(self) -> Kind | None:
@@ -101,11 +116,11 @@ def check_inputs(spec: RunSpec) -> Inputs:
     found.require_usable(spec.data.max_rejected_share)
     found.require_objective(spec.objective.kind)
     if found.chat_template is not None and spec.data.chat_template == "model":
-        name, reason = found.chat_template
+        known = found.chat_template
         raise Problem(
             str(spec.model.path),
-            "has no chat template, and the data are conversations",
-            f'Set data.chat_template = "{name}" ({reason}), or use the instruction-tuned version of the model.',
+            f"{known.lack}, and the data are conversations that need one",
+            f'Set data.chat_template = "{known.name}" ({known.reason}), or use a version of the model that has one.',
         )
     return found
 
@@ -117,8 +132,7 @@ def read_inputs(model: Path, train: Sequence[Data], held_out: Data | None) -> In
         raise report.problems[0]
     assert report.geometry is not None
     previews = read_data(train, held_out)
-    needs_template = not report.has_chat_template and any(map(_needs_template, _samples(previews)))
-    return Inputs(report.geometry, previews, suggested_template(model) if needs_template else None)
+    return Inputs(report.geometry, previews, _known_template(model, report.has_chat_template, previews))
 
 
 def read_data(train: Sequence[Data], held_out: Data | None) -> tuple[DataPreview, ...]:
@@ -144,6 +158,44 @@ def suggested_template(model: Path) -> tuple[str, str]:
     from engine.data.tokens.templates import suggest_template
 
     return suggest_template(frozenset(_special_tokens(model)))
+
+
+def _known_template(model: Path, has_template: bool, previews: Sequence[DataPreview]) -> KnownChoice | None:
+    samples = list(_samples(previews))
+    if not has_template:
+        if not any(map(_needs_template, samples)):
+            return None
+        name, reason = suggested_template(model)
+        lack = "has no chat template of its own"
+    else:
+        # A model keeps the template it was taught with as long as that can write the most of the data.
+        if 2 * sum(map(_calls_tools, samples)) <= len(samples) or _writes_tool_calls(model):
+            return None
+        name, reason = suggested_template(model)
+        lack = "has a chat template that leaves tool calls out"
+    from engine.data.tokens.templates import KNOWN_TEMPLATES
+
+    if any(map(_calls_tools, samples)) and _TOOL_CALLS not in KNOWN_TEMPLATES[name].text:
+        name, reason = "chatml", "it writes the tools and the calls"
+    return KnownChoice(name, lack, reason)
+
+
+def _calls_tools(sample: Sample) -> bool:
+    content = sample.content
+    return isinstance(content, Conversation) and any(_TOOL_CALLS in each.more for each in content.messages)
+
+
+def _writes_tool_calls(model: Path) -> bool:
+    """Whether the chat templates in a folder have to do with tool calls; True where they cannot be read."""
+    paths = [model / name for name in _TEMPLATE_FILES]
+    paths += sorted((model / "additional_chat_templates").glob("*.jinja"))
+    try:
+        found = [path for path in paths if path.is_file()]
+        return any(
+            path.stat().st_size > _LARGEST_TEMPLATE_BYTES or _TOOL_CALLS.encode() in path.read_bytes() for path in found
+        )
+    except OSError:
+        return True
 
 
 def _samples(previews: Sequence[DataPreview]) -> Iterator[Sample]:

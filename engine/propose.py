@@ -213,8 +213,9 @@ def _of_data(inputs: Inputs) -> tuple[dict[str, Any], dict[str, str]]:
         values["objective.kind"] = objective
         reasons["objective.kind"] = f"the data are {KIND_WORDS[inputs.kind]}"
     if inputs.chat_template is not None:
-        values["data.chat_template"], why = inputs.chat_template
-        reasons["data.chat_template"] = f"the model has no template of its own; {why}"
+        known = inputs.chat_template
+        values["data.chat_template"] = known.name
+        reasons["data.chat_template"] = f"the model {known.lack}; {known.reason}"
     return values, reasons
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from profiles.geometry import Geometry
 from profiles.memory import optimizer_bytes, trainable_elements
-from profiles.settings import Settings
+from profiles.settings import REFERRING, Settings
 
 _FP32 = 4
 _KIB = 1 << 10
@@ -17,6 +17,8 @@ _TENSOR_EXTRAS_BYTES = 1 * _KIB
 _CODES_BYTES = 2 * 256 * 4
 # A card, configurations, the chat template.
 _OUTPUT_EXTRAS_BYTES = 32 * _KIB
+REFERENCE_BYTES = 16
+"""dpo, kto: of each row its position and two log-probabilities of the untouched base."""
 # A step's line in the journal, measured with its totals; and what else a run tells: readings of the devices where they
 # change, the log, samples and answers.
 _STEP_BYTES = 360
@@ -31,11 +33,13 @@ class DiskPlan:
     checkpoints: int
     output_bytes: int
     journal_bytes: int
+    references_bytes: int = 0
+    """What the untouched base makes of the rows, where the objective compares with it."""
 
     @property
     def total_bytes(self) -> int:
         """What the run's folder holds at its fullest."""
-        return self.checkpoint_bytes * self.checkpoints + self.output_bytes + self.journal_bytes
+        return self.checkpoint_bytes * self.checkpoints + self.output_bytes + self.journal_bytes + self.references_bytes
 
 
 def plan_disk(
@@ -47,9 +51,11 @@ def plan_disk(
     keep: int,
     keeps_best: bool,
     tokenizer_bytes: int = 0,
+    rows: int = 0,
 ) -> DiskPlan:
     """The disk that `steps` steps take, saved every `save_every` (0: at the end only), with the newest `keep`
-    checkpoints kept and with `keeps_best` the best one beside them."""
+    checkpoints kept and with `keeps_best` the best one beside them. `rows` are all that are learnt from or measured
+    on."""
     elements = trainable_elements(geometry, settings)
     checkpoint = sum(elements) * _FP32 + optimizer_bytes(geometry, settings)
     extras = len(elements) * (_TENSOR_EXTRAS_BYTES + ("8bit" in settings.optimizer) * _CODES_BYTES)
@@ -60,6 +66,7 @@ def plan_disk(
         checkpoints=min(saves_of(steps, save_every), keep + keeps_best + 1),
         output_bytes=output + len(elements) * _TENSOR_EXTRAS_BYTES + _OUTPUT_EXTRAS_BYTES + tokenizer_bytes,
         journal_bytes=steps * _STEP_BYTES + _TELLING_BYTES,
+        references_bytes=rows * REFERENCE_BYTES if settings.objective in REFERRING else 0,
     )
 
 

@@ -189,6 +189,7 @@ class _Counted:
             settings.optimizer,
             settings.gradient_checkpointing,
             settings.offload_checkpoints,
+            settings.objective,
             capability,
         )
         found = self._steps.get(key)

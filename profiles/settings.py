@@ -16,6 +16,9 @@ Objective = Literal["next_token", "dpo", "orpo", "simpo", "kto", "classification
 SEQUENCES = {"dpo": 2, "orpo": 2, "simpo": 2, "embedding": 2}
 """Sequences of a row for objectives that compare them: a better and a worse answer, an anchor and its positive."""
 
+REFERRING = ("dpo", "kto")
+"""Objectives that compare with the untouched base, whose forward over all rows comes first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -52,9 +55,14 @@ class Settings:
         return "fp32" if self.method == "full" else self.compute_dtype
 
     @property
+    def sequences(self) -> int:
+        """Sequences of a row, each of at most `sequence_length` tokens."""
+        return SEQUENCES.get(self.objective, 1)
+
+    @property
     def tokens(self) -> int:
         """Tokens that go through the model at once, at most."""
-        return self.sequence_length * self.micro_batch * SEQUENCES.get(self.objective, 1)
+        return self.sequence_length * self.micro_batch * self.sequences
 
     @property
     def writes(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Literal
 
 from profiles.device_rates import Correction, Rates, rates_of
 from profiles.geometry import Geometry
-from profiles.settings import DTYPE_BYTES, Settings
+from profiles.settings import DTYPE_BYTES, Objective, Settings
 from profiles.step_shape import StepShape, adapted_widths, step_shape
 
 __all__ = ["Correction", "Rates", "SpeedEstimate", "estimate_speed", "geometry_key", "rates_of"]
@@ -47,6 +47,8 @@ _LORA_OPERATIONS = 6
 _LOSS_OPERATIONS = 24
 # The backward starts somewhat more kernels than the forward: two products for one, and sums of gradients.
 _BACKWARD_OPERATIONS = 1.5
+# Forwards of all rows by the untouched base before the first step; KTO's rows have a second answer each.
+_FORWARDS_OF_BASE: dict[Objective, int] = {"dpo": 1, "kto": 2}
 # On a GPU every kernel leaves a gap behind it, however early it was started.
 _GAP_SHARE = 0.12
 
@@ -61,6 +63,8 @@ class SpeedEstimate:
     reason: str
     error_share: float
     """Share by which the measured tokens/s may differ."""
+    referring_share: float = 0.0
+    """Time in which the untouched base goes over all rows first, as a share of an epoch's; 0 where it need not."""
 
     def as_dict(self) -> dict[str, float | str]:
         return {
@@ -121,18 +125,24 @@ def estimate_speed(geometry: Geometry, settings: Settings, rates: Rates, target_
     correction, error_share = _correction(shape, settings, rates)
     seconds /= correction
     bound, reason = _reason(products, moved, overhead, rates, settings)
+    ways = shape.layers + passes.unlearnt + passes.recomputed + passes.backward + passes.learning
+    referring = _FORWARDS_OF_BASE.get(settings.objective, 0) * shape.layers / ways
     return SpeedEstimate(
         tokens_per_second=settings.tokens * micro_batches / seconds,
         seconds_per_step=seconds,
         bound=bound,
         reason=reason,
         error_share=error_share,
+        referring_share=referring,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Passes:
     """How many layers each way through the model takes; the forward takes all."""
+
+    unlearnt: int
+    """Layers of a forward beside that of the step, without a backward."""
 
     backward: int
     learning: int
@@ -143,7 +153,10 @@ class _Passes:
 def _passes(shape: StepShape, settings: Settings) -> _Passes:
     backward = min(settings.trained_layers, shape.layers) if settings.method == "partial" else shape.layers
     every = settings.gradient_checkpointing
+    # KTO's answers of other rows; vectors of the whole step, before each micro-batch learns.
+    beside = settings.objective == "kto" or (settings.objective == "embedding" and settings.gradient_accumulation > 1)
     return _Passes(
+        unlearnt=shape.layers if beside else 0,
         backward=backward,
         learning=backward if settings.method in ("full", "partial") else 0,
         recomputed=math.ceil(backward / every) if every else 0,
@@ -164,14 +177,24 @@ def _flops(
 ) -> tuple[float, float]:
     """(of matrix products, of attention) in one micro-batch."""
     tokens, layers = settings.tokens, shape.layers
-    ways = layers + passes.backward + passes.learning + passes.recomputed
+    ways = layers + passes.unlearnt + passes.backward + passes.learning + passes.recomputed
     linear = 2 * tokens * shape.matrix_elements / layers * ways
-    adapters = 2 * tokens * settings.rank * (lora[1] + lora[2]) * (3 + passes.recomputed / layers)
-    head = 2 * targets * shape.head_elements * (3 if settings.method == "full" else 2)
+    adapters = 2 * tokens * settings.rank * (lora[1] + lora[2]) * (3 + (passes.recomputed + passes.unlearnt) / layers)
+    head = 2 * targets * shape.head_elements * _head_passes(settings)
     seen = _tokens_seen(shape, settings)
     attention = 2 * tokens * shape.attention_width * seen / layers
-    attention *= layers + _ATTENTION_BACKWARD * passes.backward + passes.recomputed
+    attention *= layers + passes.unlearnt + _ATTENTION_BACKWARD * passes.backward + passes.recomputed
     return linear + adapters + head, attention
+
+
+def _head_passes(settings: Settings) -> int:
+    """Products with the output head: forward, backward by states and, where it learns, by its weights. Whole answers'
+    log-probabilities then take its forward again; KTO's other answers another."""
+    if not settings.writes:
+        return 0
+    learns = settings.method == "full"
+    again = learns and settings.objective != "next_token"
+    return 2 + learns + again + (settings.objective == "kto")
 
 
 def _tokens_seen(shape: StepShape, settings: Settings) -> float:
@@ -194,7 +217,7 @@ def _moved_bytes(
     """What one micro-batch reads and writes besides the operands of large products."""
     tokens, layers = settings.tokens, shape.layers
     width = DTYPE_BYTES[settings.compute_dtype]
-    ways = layers + passes.recomputed + 2 * passes.backward
+    ways = layers + passes.unlearnt + passes.recomputed + 2 * passes.backward
     moved: float = tokens * shape.moved_numbers * width * ways
     # An adapter's products are so narrow that what counts is reading their wide side and adding to it: forward the
     # inputs and twice the outputs, backward both again and the sum of the inputs' gradients.
@@ -202,13 +225,14 @@ def _moved_bytes(
     moved += tokens * width * (forward * (1 + passes.recomputed / layers) + 4 * lora[1] + 2 * lora[2])
     # Each way reads all weights once; few tokens do not hide that.
     moved += shape.stored_elements / layers * width * ways
-    moved += targets * shape.head_elements / shape.hidden * (_LOSS_FP32_MOVES * 4 + _LOSS_COMPUTE_MOVES * width)
+    if settings.writes:
+        moved += targets * shape.head_elements / shape.hidden * (_LOSS_FP32_MOVES * 4 + _LOSS_COMPUTE_MOVES * width)
     if settings.method in ("full", "partial"):
         # Gradients are written, and added to those of the micro-batches before; autocast casts the weights to the
         # compute dtype and the gradients back.
         adding = 3 * 4 * (1 - 1 / settings.gradient_accumulation)
         moved += learning * (4 + adding + (2 * (4 + width) if settings.autocast else 0))
-    if settings.method == "full":
+    if settings.method == "full" and settings.writes:
         moved += math.ceil(targets / settings.loss_chunk) * shape.head_elements * 3 * 4
     if settings.attention == "eager":
         square = tokens * settings.sequence_length * shape.heads * 4
@@ -220,7 +244,7 @@ def _unpacking_seconds(shape: StepShape, settings: Settings, passes: _Passes, ra
     """qlora unpacks every matrix for every way through its layer."""
     if settings.method != "qlora":
         return 0.0
-    ways = shape.layers + passes.backward + passes.recomputed
+    ways = shape.layers + passes.unlearnt + passes.backward + passes.recomputed
     return shape.quantised_elements / shape.layers * ways / rates.unpacked_per_second
 
 
@@ -231,8 +255,9 @@ def _operations(
     in_layer = shape.layer_operations + _LORA_OPERATIONS * lora[0] / shape.layers
     if settings.method == "qlora":
         in_layer += shape.matrices / shape.layers
-    ways = shape.layers + passes.recomputed + _BACKWARD_OPERATIONS * passes.backward
-    return in_layer * ways + _LOSS_OPERATIONS * math.ceil(targets / settings.loss_chunk)
+    ways = shape.layers + passes.unlearnt + passes.recomputed + _BACKWARD_OPERATIONS * passes.backward
+    chunks = math.ceil(targets / settings.loss_chunk) if settings.writes else 1
+    return in_layer * ways + _LOSS_OPERATIONS * chunks
 
 
 def _correction(shape: StepShape, settings: Settings, rates: Rates) -> tuple[float, float]:

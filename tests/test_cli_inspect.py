@@ -100,10 +100,10 @@ def test_a_row_as_a_model_will_learn_it(finetui: Finetui, model: Path, data: Pat
     drawn = shown.stdout.splitlines()
     at = drawn.index("line 3, learning answers, at most 1,024 tokens:")
     assert [line.split()[:2] for line in drawn[at + 2 : -2] if line[:2] == "  " != line[1:3]] == [
-        ["·", "masked"],
+        ["○", "masked"],
         ["●", "learnt"],
         ["■", "end"],
-        ["·", "masked"],
+        ["○", "masked"],
     ]
     assert any(line.replace("│", "").endswith("It is a city of rain.") for line in drawn)
     told = finetui("inspect", data, "--model", model, "--row", 3, "--train-on", "everything", "--json").json()
@@ -146,3 +146,9 @@ def test_data_comes_from_folders_and_stdin_too(finetui: Finetui, data: Path, tmp
     assert lines(finetui("inspect", folder).stdout)["rows"] == "30"
     told = finetui("inspect", "-", "--json", stdin="question,answer\nCapital?,Paris\nAnd you?,Fine\n").json()
     assert (told["format"], told["rows"], told["kind"]) == ("csv", 2, "conversation")
+
+
+def test_a_folder_whose_files_lie_in_folders_is_data(finetui):
+    handbook = Path(__file__).parent / "data" / "samples" / "handbook"
+    told = finetui("inspect", handbook, "--json").json()
+    assert (told["rows"], told["kind"]) == (16, "text")

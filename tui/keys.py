@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from tui.app import FinetuiApp
     from tui.snapshots import RunSnapshot
 
-DISPLAY = {"escape": "esc", "enter": "enter", "question_mark": "?", "slash": "/", "space": "space"}
+DISPLAY = {
+    "escape": "esc",
+    "question_mark": "?",
+    "slash": "/",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
+    "pagedown": "pgdn",
+    "pageup": "pgup",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +43,13 @@ class Key:
     """One sentence for help and palette."""
     footer: bool = True
     palette: bool = True
+    sign: str = ""
+    """What the footer shows instead of the first key, where one entry stands for two keys: "< >"."""
 
     @property
     def shown(self) -> str:
         """The first key as a person would write it: "enter", "?", "ctrl+p", "G"."""
-        return DISPLAY.get(first := self.keys.split(",")[0], first)
+        return self.sign or DISPLAY.get(first := self.keys.split(",")[0], first)
 
     @property
     def all_shown(self) -> str:

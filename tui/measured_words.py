@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from engine.run.metric_names import metric_name
 from tui.format import counted, loss_text, share_text
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def metric_words(state: RunState, arrow: str, separator: str) -> str:
     first, newest = told[0], told[-1] if len(told) > 1 else None
 
     def words(name: str) -> str:
-        return f"{name} {_from_to(first, newest, lambda each: each.metrics.get(name), loss_text, arrow)}"
+        return f"{metric_name(name)} {_from_to(first, newest, lambda each: each.metrics.get(name), loss_text, arrow)}"
 
     return separator.join(map(words, metric_names(state)))
 

@@ -243,13 +243,20 @@ def result_blocks(snapshot: RunSnapshot, width: int, look: Look) -> list[Block]:
         lines += field_lines(name, str(snapshot.run.path / path), width, look, look.strong)
     if state.outputs and snapshot.liveness != "live":
         keys = Text(" " * FIELD_WIDTH, no_wrap=True)
-        for key, what in (("c", "chat with base and tuned"), ("e", "export"), ("y", "copy path")):
+        talk = (("c", "chat with base and tuned"),) if snapshot.writes else ()
+        for key, what in (*talk, ("e", "export"), ("y", "copy path")):
             keys.append(f"{key} ", style=look.accent).append(f"{what}   ", style=look.dim)
         lines.append(keys)
     elif state.checkpoint_step is not None and not state.outputs:
         best = f", best is step {state.best_step:,}" if state.best_step is not None else ""
         lines += field_lines("saved", f"step {state.checkpoint_step:,}{best}", width, look)
     return [[line] for line in lines] or [[Text("nothing measured yet", style=look.dim)]]
+
+
+def _held_out_words(plan: Mapping[str, Any]) -> str:
+    held_out, measured = plan.get("held_out_rows"), plan.get("measured_rows")
+    told = f"{count_text(held_out)} held out"
+    return told if measured in (None, held_out) else f"{told}, {count_text(measured)} of them measured"
 
 
 def _last_words(snapshot: RunSnapshot) -> str:
@@ -275,7 +282,7 @@ def fact_lines(snapshot: RunSnapshot, width: int, look: Look) -> list[Text]:
         trained, everything = plan.get("trainable_parameters"), plan.get("total_parameters")
         facts.append(("weights", f"{compact_text(everything)}, {compact_text(trained)} trained"))
         rows = f"{count_text(plan.get('train_rows'))} rows, {compact_text(plan.get('train_tokens'))} tokens"
-        facts.append(("data", f"{rows}, {count_text(plan.get('held_out_rows'))} held out"))
+        facts.append(("data", f"{rows}, {_held_out_words(plan)}"))
         rows = counted(plan.get("rows_per_step") or 0, "row")
         batch = f"{rows} of {count_text(plan.get('sequence_length'))} tokens"
         facts.append(("step", f"{batch}, {empty}" if (empty := waste_words(plan)) else batch))

@@ -28,6 +28,11 @@ class RunSnapshot:
     trouble: str = ""
 
     @property
+    def writes(self) -> bool:
+        """Whether the model can be talked with; one that classifies or embeds cannot."""
+        return self.spec is None or self.spec.objective.writes
+
+    @property
     def word(self) -> RunStateName:
         """The state in the one word used everywhere: running, queued, preparing, finished, stopped or failed."""
         if self.liveness == "live":

@@ -5,9 +5,10 @@ All are immutable and hashable, whatever the file they came from looked like.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -137,3 +138,30 @@ class Recognised:
 
 class Unusable(Exception):
     """Why a row cannot be learnt from; completes the sentence "line 7 ..."."""
+
+
+def content_digest(content: Content) -> int:
+    """64 bits of a hash of all that is learnt from a row, whatever its file, its shape and its other fields: what
+    says which rows are copies of each other. Of ten million different rows two are taken for copies once in 370,000
+    data sets."""
+    data = repr(_learnt(content)).encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+
+
+def _learnt(content: Content) -> tuple:
+    match content:
+        case Conversation():
+            messages = [(each.role, each.content, each.learnt, each.more) for each in content.messages]
+            return ("conversation", messages, content.tools)
+        case Preference():
+            return ("preference", _learnt(content.chosen), _learnt(content.rejected))
+        case Feedback():
+            return ("feedback", _learnt(content.conversation), content.liked)
+        case _:
+            return (kind_of(content), astuple(content))
+
+
+def text_digest(text: str) -> int:
+    """64 bits of a hash of a column's value; never 0, which stands for none."""
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") or 1

@@ -7,10 +7,10 @@ stdout, never over a network, ends when its caller ends, and what it prints is k
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import queue
-import resource
 import struct
 import subprocess
 import sys
@@ -25,7 +25,7 @@ from importlib import import_module
 from typing import IO, Any
 
 from engine.modules import module_command, module_environment
-from engine.serve.child import describe_exit, last_line
+from engine.serve.child import describe_exit, last_line, limit_address_space
 from profiles.problem import Problem
 
 _LENGTH = struct.Struct("<Q")
@@ -42,6 +42,8 @@ _TOO_MUCH_MEMORY = Problem(
     f"hold a row that takes more than {_MOST_BYTES // 2**30} GiB of memory to work on",
     "Leave it out, or simplify the template that is made of it.",
 )
+# A process that fell silent is ending of itself, and how it does so is told.
+_LAST_WORDS_SECONDS = 2.0
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 
 
@@ -112,7 +114,7 @@ class _Crew:
             if answer is not None:
                 self._idle.put(worker)
                 return _result(answer)
-            ending = worker.end()
+            ending = worker.end(_LAST_WORDS_SECONDS)
             with self._lock:
                 self._all.discard(worker)
                 if self._ended:
@@ -170,8 +172,11 @@ class _Worker:
         except (OSError, ValueError):  # ValueError: its pipes were closed by `end`
             return None
 
-    def end(self) -> str:
-        """Kill the process if it is alive. Returns how it ended and its last words, as the end of a sentence."""
+    def end(self, grace_seconds: float = 0.0) -> str:
+        """Kill the process if it is alive after `grace_seconds`. Returns how it ended and its last words, as the end of
+        a sentence."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace_seconds)
         self._process.kill()
         status = self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -228,7 +233,7 @@ def _serve() -> None:
         return
     task, setup, path, parent = opening
     _end_with(parent)
-    resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))
+    limit_address_space(_MOST_BYTES)
     sys.path[:] = path
     do: Callable[[Any], Any] | None = None
     while (asked := _read(wire_in)) is not None:
@@ -236,6 +241,9 @@ def _serve() -> None:
         try:
             if do is None:
                 do = _load(task)(setup)
+                # Looking for garbage takes a tenth of a task's time, and there is hardly any: once an item is enough.
+                gc.freeze()
+                gc.disable()
             answer: tuple[str, Any] = ("done", do(item))
         except Problem as problem:
             answer = ("problem", problem.as_dict())
@@ -245,6 +253,8 @@ def _serve() -> None:
             answer = ("fault", traceback.format_exc())
         wire_out.write(_frame(answer))
         wire_out.flush()
+        del answer, item, asked
+        gc.collect()
 
 
 def _end_with(parent: int) -> None:

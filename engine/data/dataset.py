@@ -2,7 +2,7 @@
 
 Every row of every source is trained on, held out, left out by data.rows, or set aside with a reason, so the counts of
 a source add up to its rows. Which rows are held out depends on their content and the seed alone: copies of a row never
-stand on both sides, and rows that are added later do not move the others.
+stand on both sides, and once ten are held out, rows that are added later do not move the others.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ class SourceReport:
 class Dataset:
     train: Examples
     held_out: Examples
+    """In an order of chance, so that any number from the front is a fair sample."""
     held_out_rows: list[HeldOutRow]
     """Up to 1,024 held-out rows that have an answer, in an order of chance, so that any number from the front is a
     fair sample."""

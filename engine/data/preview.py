@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -11,10 +13,11 @@ from typing import Any
 from engine.data.contents import Kind, Unusable
 from engine.data.files import RowReader, open_rows
 from engine.data.preview_counts import Column, Counts, Lengths, Sample, sample_dict, spoken
-from engine.data.rows import RejectedRow, Row, Unit, refusal
+from engine.data.rows import RejectedRow, Row, Unit, refusal, shown
 from engine.data.shapes import Reading, Recogniser, UnclearColumns, reading_of
 from engine.data.shapes.suggestions import Suggestion, suggestions_for
 from engine.data.source import Source
+from engine.modules import module_command, module_environment
 from profiles.problem import Problem
 
 __all__ = [
@@ -33,6 +36,8 @@ PREVIEW_BYTES = 16 * 2**20
 READING_ROWS = 256
 """Rows that a reading is decided from; of a file with fewer, all."""
 _READING_BYTES = 2**23
+_APART_SECONDS = 60.0
+"""A look takes some seconds at most; of a template that is that slow 16 MiB of rows would take hours to prepare."""
 """Rows may be of any size; beyond this no further one is needed to tell the shape."""
 _SAMPLES_WRITTEN = 5
 
@@ -128,17 +133,38 @@ def preview(source: Source | Path, limit_bytes: int = PREVIEW_BYTES) -> DataPrev
     what a person said of it (columns, templates) does not fit. Templates run in a child process."""
     source = as_source(source)
     if source.prompt_template or source.answer_template:
-        from engine.data.preview_child import preview_apart
-
-        return preview_apart(source, limit_bytes)
+        return _preview_apart(source, limit_bytes)
     return preview_here(source, limit_bytes)
+
+
+def _preview_apart(source: Source, limit_bytes: int) -> DataPreview:
+    """`preview` in a child. Raises what it raises there, and Problem when the child takes too long or dies."""
+    try:
+        done = subprocess.run(
+            module_command("engine.data.preview_child"),
+            input=pickle.dumps((source, limit_bytes)),
+            capture_output=True,
+            env=module_environment(),
+            timeout=_APART_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        what = f"has templates that were not done with its first rows in {_APART_SECONDS:.0f} seconds"
+        raise Problem(shown(source.path), what, "Write the templates more simply.") from None
+    if done.returncode:
+        what = f"has templates that ended the process they ran in (status {done.returncode})"
+        raise Problem(shown(source.path), what, "Write the templates more simply.")
+    found = pickle.loads(done.stdout)
+    if isinstance(found, Problem):
+        raise found
+    return found
 
 
 def preview_here(source: Source, limit_bytes: int) -> DataPreview:
     """`preview` in this process, whatever the source's templates may do to it."""
     counts = Counts()
     with open_rows(source) as reader:
-        first = _first_rows(reader, limit_bytes)
+        first = first_rows(reader, limit_bytes)
         values = [row.value for row in first if isinstance(row, Row)]
         reading, unclear = _reading(source, values)
         recogniser = Recogniser(source, reading)
@@ -182,10 +208,11 @@ def first_reading(source: Source | Path) -> Reading:
     """How a source is understood, from its first rows. Raises Problem as `preview` does and where nothing tells."""
     source = as_source(source)
     with open_rows(source) as reader:
-        return reading_of(source, [row.value for row in _first_rows(reader, PREVIEW_BYTES) if isinstance(row, Row)])
+        return reading_of(source, [row.value for row in first_rows(reader) if isinstance(row, Row)])
 
 
-def _first_rows(reader: RowReader, limit_bytes: int) -> list[Row | RejectedRow]:
+def first_rows(reader: RowReader, limit_bytes: int = PREVIEW_BYTES) -> list[Row | RejectedRow]:
+    """The rows that a source's reading is decided from, whoever decides it."""
     rows: list[Row | RejectedRow] = []
     for row in reader:
         rows.append(row)

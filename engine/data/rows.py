@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,8 @@ Unit = Literal["line", "row"]
 """What a row is counted by: the line of a text file at which it begins, or a record of a table or a list."""
 
 _REASONS_TOLD = 5
+_BY_TEMPLATE = "the chat template"
+"""In the reason of a row that another template might write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,36 @@ def refusal(rejected: Sequence[RejectedRow], count: int, rows: int, allowed_shar
         share = (
             f"{count:,} of {rows:,} rows ({count / rows:.1%}) cannot be used, more than the {allowed_share:.1%} allowed"
         )
-    fix = "Correct those rows" if count == rows else "Correct those rows, or raise data.max_rejected_share"
+    fix = "Correct those rows"
+    if _BY_TEMPLATE in told:
+        fix += ", or choose another data.chat_template"
+    if count < rows:
+        fix += ", or raise data.max_rejected_share"
     return Problem(shown(Path(rejected[0].path)), f"{share}: {told}", f"{fix}.")
+
+
+def in_batches(
+    rows: Iterable[Row | RejectedRow], most_rows: int, most_characters: int
+) -> Iterator[list[Row | RejectedRow]]:
+    """The rows in runs that can be worked on at once: each ends at `most_rows`, or past `most_characters` of text."""
+    batch: list[Row | RejectedRow] = []
+    characters = 0
+    for row in rows:
+        batch.append(row)
+        characters += len(row.excerpt) if isinstance(row, RejectedRow) else _characters(row.value)
+        if len(batch) >= most_rows or characters >= most_characters:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _characters(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_characters, value.values()))
+    return sum(map(_characters, value)) if isinstance(value, list) else 8
 
 
 def shown(path: Path) -> str:

@@ -5,18 +5,10 @@ from __future__ import annotations
 from engine.export.loading_code import LOADING, Use
 from engine.run.directory import RunDirectory
 from engine.run.folding import read_state
+from engine.run.metric_names import metric_name
 from engine.spec import MethodSection
 
 _LIBRARY = {"writes": "transformers", "classification": "transformers", "embedding": "sentence-transformers"}
-_METRICS = {
-    "preference_accuracy": "Preferred the better answer",
-    "feedback_accuracy": "Agreed with the thumbs",
-    "reward_margin": "Margin of rewards",
-    "macro_f1": "Macro F1",
-    "micro_f1": "Micro F1",
-    "accuracy": "Accuracy",
-    "recall_at_1": "Recall at 1",
-}
 
 
 def write_card(run: RunDirectory, to: str) -> str:
@@ -54,7 +46,8 @@ def write_card(run: RunDirectory, to: str) -> str:
     measured = [dict(each.metrics) if each else {} for each in (before, after)]
     for name, value in measured[1].items():
         was = f"{measured[0][name]:.3f} before, " if name in measured[0] else ""
-        rows.append((_METRICS.get(name, name), f"{was}{value:.3f} after"))
+        words = metric_name(name)
+        rows.append((words[0].upper() + words[1:], f"{was}{value:.3f} after"))
     lines = [
         "---",
         f"library_name: {'peft' if to == 'adapter' else _LIBRARY[use]}",

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+from transformers import CONFIG_MAPPING, PreTrainedModel
 
 from engine.fit.stand_in_kernels import host_checkpoint, use_cuda_dropout
 from engine.fit.stand_ins import quantise
-from engine.fit.training_step import TORCH_DTYPES, method_section
+from engine.fit.training_step import TORCH_DTYPES, head_for, method_section
+from engine.methods.loading import AUTO_CLASSES
 from engine.methods.recomputing import offloading_checkpoint
 from engine.methods.trainable import make_trainable
 from profiles.problem import Problem, printable
@@ -36,8 +37,11 @@ def build(values: Mapping[str, Any], settings: Settings) -> Any:
         )
         if (config.pad_token_id or 0) >= config.vocab_size:
             config.pad_token_id = None  # the class's default, of a model with more words
+        head = head_for(settings)
+        for name, value in head.configuration().items():
+            setattr(config, name, value)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(
+            model = AUTO_CLASSES[head.kind].from_config(
                 config, dtype=TORCH_DTYPES[settings.weight_dtype], attn_implementation="sdpa", trust_remote_code=False
             )
     except Exception as error:  # whatever transformers makes of nonsense

@@ -36,7 +36,7 @@ def replay_step(values: dict[str, Any], settings: Settings, *, every_layer: bool
     model = build(values, settings)
     on_cuda = settings.device == "cuda"
     forget_masks()  # of another fake mode
-    with stand_in_kernels(cuda=on_cuda), FakeTensorMode():
+    with stand_in_kernels(cuda=on_cuda), FakeTensorMode(allow_non_fake_inputs=True):
         materialise(model)
         attention = "eager" if settings.attention == "eager" else "sdpa"
         step = TrainingStep.of(model, settings, make_stand_in_optimizer, attention)
@@ -68,9 +68,8 @@ class _Replay:
                 layer.forward = self._pass_through
         found: dict[str, int] = {}
         with live:
-            for tensor in (*self.model.parameters(), *self.model.buffers(), *vars(step.batch).values()):
-                if isinstance(tensor, torch.Tensor):
-                    live.count(tensor)
+            for tensor in (*self.model.parameters(), *self.model.buffers(), *step.batch_tensors()):
+                live.count(tensor)
             self._fill_gradients()
             step.update(lambda _: None)  # the optimizer's states are made by its first step
             live.take_peak()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 import warnings
 from typing import Any
 
 from engine.offline import set_offline
+from engine.serve.child import limit_address_space
 from profiles.problem import Problem
 from profiles.settings import Settings
 
@@ -26,7 +26,7 @@ _ADDRESS_SPACE_BYTES = 32 << 30
 def main() -> None:
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    limit_address_space(_ADDRESS_SPACE_BYTES)
     set_offline()
     # Slow to import and not needed, since fake tensors cannot use it: peft and transformers take it for absent.
     sys.modules["bitsandbytes"] = None  # type: ignore[assignment]

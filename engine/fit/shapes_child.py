@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from typing import Any
+
+from engine.serve.child import limit_address_space
 
 # A layer's modules take some 50 KB of objects; a config that claims a million of them shall not fill the machine.
 _ADDRESS_SPACE_BYTES = 16 << 30
@@ -116,7 +117,7 @@ def _size(config: Any, name: str) -> Any:
 def main() -> None:
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    limit_address_space(_ADDRESS_SPACE_BYTES)
     try:
         result = describe(json.load(sys.stdin))
     except Exception as error:  # whatever transformers makes of nonsense: told, not traced

@@ -10,6 +10,7 @@ import torch
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import get_keys_to_not_convert
 
+from engine.methods.loading import CLASS_HEAD
 from engine.spec import OptimizerSection
 from engine.train.optimizer import make_optimizer
 
@@ -75,8 +76,8 @@ class FourBitLinear(torch.nn.Linear):
 
 
 def quantise(model: Any, dtype: torch.dtype, *, double: bool, unpacks_in_forward: bool) -> None:
-    """Replace the linear layers that transformers has bitsandbytes quantise: all but the head and what is tied."""
-    spared = set(get_keys_to_not_convert(model))
+    """Replace the linear layers that transformers has bitsandbytes quantise: all but heads and what is tied."""
+    spared = {*get_keys_to_not_convert(model), CLASS_HEAD}
     for name, module in list(model.named_modules()):
         if name not in spared and (type(module) is torch.nn.Linear or isinstance(module, Conv1D)):
             layer = FourBitLinear(module, dtype, double=double, unpacks_in_forward=unpacks_in_forward)

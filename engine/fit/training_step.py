@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
+from engine.data.examples import Example, Examples
+from engine.methods.heads import LANGUAGE, NO_HEAD, Head
 from engine.methods.recomputing import checkpoint_layers
 from engine.methods.trainable import trainable_parameters
-from engine.spec import MethodSection, OptimizerSection
+from engine.objectives.base import Objective
+from engine.objectives.choosing import make_objective
+from engine.objectives.references import References
+from engine.objectives.sequences import SequenceObjective
+from engine.spec import MethodSection, ObjectiveSection, OptimizerSection
 from engine.train.batches import MicroBatch
 from engine.train.device import AUTOCAST
 from engine.train.document_attention import document_starts
 from engine.train.forward import Forward
 from engine.train.step import forward_backward, update
-from profiles.settings import Settings
+from profiles.settings import SEQUENCES, Settings
 
 TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -26,6 +33,7 @@ TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.flo
 SHORT_DOCUMENT_TOKENS = 2
 
 _FIRST_TOKEN, _TOKENS = 3, 97
+_CLASSES = 3
 
 
 def method_section(settings: Settings) -> MethodSection:
@@ -39,6 +47,13 @@ def method_section(settings: Settings) -> MethodSection:
     )
 
 
+def head_for(settings: Settings) -> Head:
+    """What stands on the decoder, with a few classes where texts are told apart."""
+    if settings.objective == "classification":
+        return Head("classes", tuple(map(str, range(_CLASSES))))
+    return LANGUAGE if settings.writes else NO_HEAD
+
+
 def optimizer_section(settings: Settings) -> OptimizerSection:
     return OptimizerSection(kind=settings.optimizer)
 
@@ -48,6 +63,7 @@ class TrainingStep:
     """A model that learns, on a device, with the batch that it learns from. `optimizer` may be any stand-in."""
 
     forward: Forward
+    objective: Objective[Any]
     parameters: dict[str, torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
     batch: MicroBatch
@@ -69,7 +85,12 @@ class TrainingStep:
         parameters = trainable_parameters(model)
         optimizer = make_optimizer(parameters, optimizer_section(settings))
         model.train()
-        return cls(forward, parameters, optimizer, longest_batch(settings, padded=forward.padded), settings)
+        objective, batch = _objective_and_batch(settings, forward)
+        return cls(forward, objective, parameters, optimizer, batch, settings)
+
+    def batch_tensors(self) -> Iterator[torch.Tensor]:
+        """What the batch is made of."""
+        return _tensors(self.batch)
 
     def micro_batch(self, mark: Callable[[str], None]) -> None:
         """Forward and backward of one micro-batch; `mark` is told "loss" and "backward" when each is over."""
@@ -87,7 +108,7 @@ class TrainingStep:
             cache_enabled=AUTOCAST.cache_enabled,
         )
         scale = 1 / (self.batch.targets * self.settings.gradient_accumulation)
-        loss_of = partial(self.forward.loss, self.batch, scale)
+        loss_of = partial(self.objective.loss, self.batch, scale=scale)
         forward_backward(loss_of, autocast=autocast, backward=backward)
         mark("backward")
 
@@ -96,6 +117,58 @@ class TrainingStep:
         norm = update(self.parameters.values(), self.optimizer, limit=1.0)
         mark("optimizer")
         return norm
+
+
+def _objective_and_batch(settings: Settings, forward: Forward) -> tuple[Objective[Any], MicroBatch]:
+    examples = Examples.of(longest_examples(settings, padded=forward.padded))
+    objective = make_objective(
+        ObjectiveSection(kind=settings.objective),
+        forward,
+        examples,
+        Examples.of([]),
+        classes=_CLASSES,
+        several=False,
+        seed=0,
+        step_units=len(examples),
+    )
+    if settings.objective == "next_token":
+        return objective, longest_batch(settings, padded=forward.padded)
+    if isinstance(objective, SequenceObjective):
+        rows = np.arange(len(examples), dtype=np.int64)
+        objective.references = References(rows, np.zeros((len(examples), 2), dtype=np.float32))
+    return objective, objective.collate(list(examples))
+
+
+def longest_examples(settings: Settings, *, padded: bool) -> list[Example]:
+    """The examples of full rows of the worst kind: every token but a sequence's first is a target."""
+    rows, length, sequences = settings.micro_batch, settings.sequence_length, SEQUENCES.get(settings.objective, 1)
+    lengths = [(length,) * sequences] * rows
+    # One pair alone has no other to be told from, and so no gradient.
+    shared = sequences == 1 or settings.objective == "embedding"
+    if shared and not padded and length > SHORT_DOCUMENT_TOKENS:
+        lengths = [(length - SHORT_DOCUMENT_TOKENS,) * sequences, (SHORT_DOCUMENT_TOKENS,) * sequences] * rows
+    answered = settings.writes  # texts and vectors of texts have no targets
+    return [
+        Example(
+            # Different texts: candidates that are the same as the positive do not count.
+            ((row + np.arange(sum(parts))) % _TOKENS + _FIRST_TOKEN).astype(np.int32),
+            np.concatenate([np.arange(each) > 0 for each in parts]) & answered,
+            row,
+            parts=parts if sequences > 1 else (),
+            labels=(row % 2,),
+        )
+        for row, parts in enumerate(lengths)
+    ]
+
+
+def _tensors(batch: MicroBatch) -> Iterator[torch.Tensor]:
+    for value in vars(batch).values():
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, tuple):
+            for each in value:
+                if isinstance(each, MicroBatch):
+                    yield from _tensors(each)
 
 
 def longest_batch(settings: Settings, *, padded: bool) -> MicroBatch:

@@ -16,7 +16,8 @@ from profiles.problem import Problem, printable
 
 LOADING_FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
 
-_AUTO_CLASSES = {"language": AutoModelForCausalLM, "classes": AutoModelForSequenceClassification, "none": AutoModel}
+AUTO_CLASSES = {"language": AutoModelForCausalLM, "classes": AutoModelForSequenceClassification, "none": AutoModel}
+"""transformers' class for a decoder with each kind of head."""
 # What transformers' decoders call the head that tells classes apart.
 CLASS_HEAD = "score"
 
@@ -60,7 +61,7 @@ def load_base(
             **({"llm_int8_skip_modules": [CLASS_HEAD]} if head.kind == "classes" else {}),
         )
     try:
-        model, report = _AUTO_CLASSES[head.kind].from_pretrained(
+        model, report = AUTO_CLASSES[head.kind].from_pretrained(
             path,
             local_files_only=True,
             trust_remote_code=False,

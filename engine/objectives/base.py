@@ -22,6 +22,8 @@ from engine.train.forward import Forward
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 Batch = TypeVar("Batch", bound=MicroBatch)
+Keep = Callable[[int, Callable[[], None]], None]
+"""Told how many bytes will be written, calls what writes them once there is room on the disk."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Objective(ABC, Generic[Batch]):
         device: torch.device,
         autocast: Autocast,
         progress: Callable[[int, int], None],
+        keep: Keep,
     ) -> None:
         """Learn what is to be known of the model as it is before training, and keep it in `folder` for a resume."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.data.contents import Kind
 from engine.data.dataset import Dataset
+from engine.data.examples import Examples
 from engine.methods.heads import LANGUAGE, NO_HEAD, Head
 from engine.objectives.base import Objective
 from engine.objectives.classification import Classification
@@ -13,7 +14,7 @@ from engine.objectives.embedding import Embedding
 from engine.objectives.kto import Kto
 from engine.objectives.next_token import NextToken
 from engine.objectives.preference import Dpo, Orpo, Simpo
-from engine.spec import RunSpec
+from engine.spec import ObjectiveSection, RunSpec
 from engine.train.forward import Forward
 from profiles.problem import Problem, printable
 
@@ -60,9 +61,22 @@ def head_of(spec: RunSpec, dataset: Dataset, padding_id: int | None) -> Head:
     return NO_HEAD if spec.objective.kind == "embedding" else LANGUAGE
 
 
-def make_objective(spec: RunSpec, forward: Forward, dataset: Dataset, *, step_units: int) -> Objective[Any]:
-    """The spec's objective over `forward`'s model; `step_units` is how many units a step has on average."""
-    settings, train, held_out = spec.objective, dataset.train, dataset.held_out
+def make_objective(
+    settings: ObjectiveSection,
+    forward: Forward,
+    train: Examples,
+    held_out: Examples,
+    *,
+    classes: int,
+    several: bool,
+    seed: int,
+    step_units: int,
+) -> Objective[Any]:
+    """The objective that `settings` ask for over `forward`'s model.
+
+    `held_out` is what is measured on; `classes` and `several` are how many the texts have and whether a text may have
+    more than one; `step_units` is how many units a step has on average.
+    """
     match settings.kind:
         case "next_token":
             return NextToken(forward)
@@ -80,9 +94,9 @@ def make_objective(spec: RunSpec, forward: Forward, dataset: Dataset, *, step_un
                 beta=settings.beta,
                 liked_weight=settings.liked_weight,
                 disliked_weight=settings.disliked_weight,
-                seed=spec.train.seed,
+                seed=seed,
             )
         case "classification":
-            return Classification(forward, classes=len(dataset.labels), several=dataset.several_labels)
+            return Classification(forward, classes=classes, several=several)
         case "embedding":
             return Embedding(forward, pooling=settings.pooling, temperature=settings.temperature, step_units=step_units)

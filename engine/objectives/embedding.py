@@ -31,6 +31,7 @@ Pooling = Literal["last", "mean"]
 # Anchors that compete for their positives when held-out rows are judged: enough to be hard, few enough that the square
 # of their similarities is small.
 JUDGED_TOGETHER = 1024
+_HALF_DIGEST = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -131,15 +132,16 @@ class Embedding(Objective[SimilarBatch]):
     @torch.no_grad()
     def observe(self, batch: SimilarBatch, each: torch.Tensor | None = None) -> torch.Tensor:
         """Each text's vector, role and digest, on the host: waits for the device."""
-        vectors = self._vectors(batch).double().cpu()
-        roles = torch.from_numpy(batch.roles).double()[:, None]
-        digests = torch.from_numpy(batch.digests).double()[:, None]
+        vectors = self._vectors(batch).cpu()
+        roles = torch.from_numpy(batch.roles)[:, None].float()
+        digests = torch.from_numpy(np.stack(np.divmod(batch.digests, _HALF_DIGEST), 1)).float()
         return torch.cat((vectors, roles, digests), 1)
 
     def judge(self, observed: torch.Tensor) -> Judged:
-        vectors = observed[:, :-2].float()
-        roles = observed[:, -2].numpy().astype(np.int8)
-        digests = observed[:, -1].numpy().astype(np.int64)
+        vectors = observed[:, :-3]
+        roles = observed[:, -3].numpy().astype(np.int8)
+        halves = observed[:, -2:].numpy().astype(np.int64)
+        digests = halves[:, 0] * _HALF_DIGEST + halves[:, 1]
         losses = torch.cat(
             [
                 contrast(vectors[part], roles[part], digests[part], temperature=self.temperature)
@@ -171,7 +173,7 @@ def _parts(roles: NDArray[np.int8], units: int) -> list[slice]:
 
 
 def _digest(ids: NDArray[np.int32]) -> int:
-    # 48 bits: a float64 holds them exactly.
+    # 48 bits: two float32 hold them exactly.
     return int.from_bytes(hashlib.blake2b(ids.tobytes(), digest_size=6).digest(), "little")
 
 

@@ -9,7 +9,7 @@ however a step is divided into micro-batches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,7 @@ class FeedbackBatch(SequenceBatch):
     liked: torch.Tensor
     """float32 (units,): 1 for liked, -1 for disliked."""
     point: torch.Tensor | None = None
-    """The step's reference point, a scalar; until it is known, that of the batch's own companion stands for it."""
+    """The step's reference point, a scalar; until it is known, that of the batch's own companions stands for it."""
 
 
 class Kto(SequenceObjective[FeedbackBatch]):
@@ -57,23 +57,38 @@ class Kto(SequenceObjective[FeedbackBatch]):
 
     def collate(self, examples: Sequence[Example]) -> FeedbackBatch:
         batch = self.answers(examples)
-        others = self.answers([self._with_answer_of_another(example) for example in examples])
         liked = [1.0 if example.labels == (1,) else -1.0 for example in examples]
-        return of_units(FeedbackBatch, batch, len(examples), liked=torch.tensor(liked), companion=others)
+        others = [self._with_answer_of_another(example) for example in examples]
+        companions = tuple(self.answers(group) for group in self._at_once(others, batch.input_ids.numel()))
+        return of_units(FeedbackBatch, batch, len(examples), liked=torch.tensor(liked), companions=companions)
+
+    def _at_once(self, examples: Sequence[Example], slots: int) -> Iterator[list[Example]]:
+        """`examples` in order, in groups of at most so many slots, or of one: short rows may be given long answers."""
+        group: list[Example] = []
+        held = widest = 0
+        for example in examples:
+            width = max(widest, len(example))
+            taken = width * (len(group) + 1) if self.forward.padded else held + len(example)
+            if group and taken > slots:
+                yield group
+                group, width, taken = [], len(example), len(example)
+            group.append(example)
+            held, widest = taken, width
+        yield group
 
     @torch.no_grad()
     def begin_step(self, batches: list[FeedbackBatch], autocast: Autocast) -> list[FeedbackBatch]:
         device = next(self.forward.base.parameters()).device
         with autocast():
-            moved = torch.cat([self._movement(batch.to(device)) for batch in batches])
+            moved = torch.cat([self._movement(batch.companions, device) for batch in batches])
         point = moved.mean().clamp(min=0)
-        return [replace(batch, companion=None, point=point) for batch in batches]
+        return [replace(batch, companions=(), point=point) for batch in batches]
 
     def loss(self, batch: FeedbackBatch, *, scale: float, each: torch.Tensor | None = None) -> torch.Tensor:
         point = batch.point
         if point is None:
             with torch.no_grad():
-                point = self._movement(batch).mean().clamp(min=0)
+                point = self._movement(batch.companions, batch.liked.device).mean().clamp(min=0)
         rewards = self.log_probabilities(batch) - batch.references[:, 0]
         losses = self._losses(rewards, point, batch.liked)
         if each is not None:
@@ -83,7 +98,7 @@ class Kto(SequenceObjective[FeedbackBatch]):
     @torch.no_grad()
     def observe(self, batch: FeedbackBatch, each: torch.Tensor | None = None) -> torch.Tensor:
         rewards = self.log_probabilities(batch) - batch.references[:, 0]
-        return torch.stack((rewards, self._movement(batch), batch.liked), 1)
+        return torch.stack((rewards, self._movement(batch.companions, rewards.device), batch.liked), 1)
 
     def judge(self, observed: torch.Tensor) -> Judged:
         rewards, moved, liked = observed.double().unbind(1)
@@ -97,13 +112,13 @@ class Kto(SequenceObjective[FeedbackBatch]):
         return Judged(float(losses.mean()), metrics, losses)
 
     def base_values(self, batch: FeedbackBatch) -> torch.Tensor:
-        assert batch.companion is not None
-        return torch.stack((self.log_probabilities(batch), self.log_probabilities(batch.companion)), 1)
+        others = [self.log_probabilities(companion) for companion in batch.companions]
+        return torch.stack((self.log_probabilities(batch), torch.cat(others)), 1)
 
-    def _movement(self, batch: SequenceBatch) -> torch.Tensor:
-        """How much likelier each unit's answer of another row became, (units,)."""
-        assert batch.companion is not None
-        return self.log_probabilities(batch.companion) - batch.references[:, 1]
+    def _movement(self, companions: Sequence[SequenceBatch], device: torch.device) -> torch.Tensor:
+        """How much likelier each answer of another row became, (units,)."""
+        moved = [companion.to(device) for companion in companions]
+        return torch.cat([self.log_probabilities(each) - each.references[:, 1] for each in moved])
 
     def _losses(self, rewards: torch.Tensor, point: torch.Tensor, liked: torch.Tensor) -> torch.Tensor:
         weights = torch.where(liked > 0, self.liked_weight, self.disliked_weight)

@@ -52,7 +52,8 @@ class _LogProbabilities(torch.autograd.Function):
         kept, labels, owners, *weights = ctx.saved_tensors
         factors = grad_outputs[0].index_select(0, owners)[:, None]
         if not ctx.relearns:
-            return (kept * factors.to(kept.dtype), None, None, None, None, None)
+            # In place, as the slopes are used once; and by a float32, as fp16's loss scale may be more than fp16 holds.
+            return (kept.mul_(factors), None, None, None, None, None)
         grad_hidden = torch.empty_like(kept)
         grad_weights: list[torch.Tensor] = []
         for start in range(0, len(kept), ctx.chunk):

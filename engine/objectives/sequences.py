@@ -3,8 +3,10 @@ log-probabilities that the untouched base gives to the answers."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar, cast
 
@@ -13,15 +15,18 @@ import torch
 from numpy.typing import NDArray
 
 from engine.data.examples import Example, Examples
-from engine.objectives.base import Autocast, Objective, of_units
-from engine.run.directory import sync
+from engine.objectives.base import Autocast, Keep, Objective, of_units
+from engine.objectives.references import (
+    DIGEST_BYTES,
+    REFERENCES_NAME,
+    References,
+    read_references,
+    references_bytes,
+    write_references,
+)
 from engine.train.batches import MicroBatch, evaluation_batches
 from engine.train.documents import target_owners
 from engine.train.forward import Forward
-from engine.train.tensor_file import read_tensors, write_tensors
-from profiles.problem import Problem
-
-REFERENCES_NAME = "references.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,31 +41,11 @@ class SequenceBatch(MicroBatch):
     """float32 (documents,): the target tokens of each."""
     references: torch.Tensor
     """float32 (units, 2): log-probabilities by the untouched base; empty where they are not known or not needed."""
-    companion: SequenceBatch | None = None
-    """Sequences that go through the model beside these, without gradients."""
+    companions: tuple[SequenceBatch, ...] = ()
+    """Sequences that go through the model beside these, without gradients, no more slots at once than these have."""
 
 
 AnswerBatch = TypeVar("AnswerBatch", bound=SequenceBatch)
-
-
-class References:
-    """Log-probabilities of answers under the model as it was before training, two for every row."""
-
-    def __init__(self, rows: NDArray[np.int64], values: NDArray[np.float32]):
-        """rows: (n,), each once; values: (n, 2)."""
-        self.rows, self.values = rows, values
-        self._order = np.argsort(rows)
-        self._sorted = rows[self._order]
-
-    def of(self, rows: Sequence[int]) -> NDArray[np.float32]:
-        """(rows, 2), for rows that are all known."""
-        return self.values[self.positions(rows)]
-
-    def positions(self, rows: Sequence[int]) -> NDArray[np.intp]:
-        """Where `rows` stand among those known."""
-        places = np.searchsorted(self._sorted, rows)
-        assert np.array_equal(self._sorted[places], rows), "a row without a reference"
-        return self._order[places]
 
 
 class SequenceObjective(Objective[AnswerBatch]):
@@ -107,20 +92,20 @@ class SequenceObjective(Objective[AnswerBatch]):
         device: torch.device,
         autocast: Autocast,
         progress: Callable[[int, int], None],
+        keep: Keep,
     ) -> None:
-        """Take the references of all rows from `folder`, or, where they are not there or are of other rows, make them
-        with the model as it is now and keep them there. Waits for the device. Raises Problem when they cannot be
-        written, and whatever `progress` (batches done, of how many) raises."""
+        """Take the references of all rows from `folder`, or, where they are not there, damaged or of other rows, make
+        them with the model as it is now and keep them there. Waits for the device. Raises what `keep` and `progress`
+        (batches done, of how many) raise."""
         if not self.needs_references:
             return
         path = folder / REFERENCES_NAME
-        rows = np.array([example.row for part in (self.train, self.held_out) for example in part], dtype=np.int64)
-        lengths = np.concatenate([self.train.lengths, self.held_out.lengths]).astype(np.int64)
-        if (values := _read(path, rows, lengths)) is None:
+        rows, digest = _rows_and_digest((self.train, self.held_out))
+        if (values := read_references(path, rows, digest)) is None:
             # Known by row already, for objectives that look other rows up.
             self.references = References(rows, np.zeros((len(rows), 2), dtype=np.float32))
             values = self._make(rows, token_budget, device, autocast, progress)
-            _write(path, {"rows": rows, "lengths": lengths, "values": values})
+            keep(references_bytes(len(rows)), partial(write_references, path, rows, values, digest))
         self.references = References(rows, values)
 
     @torch.no_grad()
@@ -154,23 +139,13 @@ class SequenceObjective(Objective[AnswerBatch]):
         return values
 
 
-def _read(path: Path, rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.float32] | None:
-    if not path.is_file():
-        return None
-    kept = {name: tensor.numpy() for name, tensor in read_tensors(path)}
-    same = np.array_equal(kept["rows"], rows) and np.array_equal(kept["lengths"], lengths)
-    return kept["values"] if same else None
-
-
-def _write(path: Path, arrays: dict[str, NDArray]) -> None:
-    staging = path.with_name(f".{path.name}")
-    try:
-        staging.unlink(missing_ok=True)
-        write_tensors(staging, {name: torch.from_numpy(array) for name, array in arrays.items()})
-        sync(staging)
-        staging.rename(path)
-        sync(path.parent)
-    except OSError as error:
-        raise Problem(
-            str(path), f"cannot be written: {error.strerror}", "Free disk space there and resume the run."
-        ) from error
+def _rows_and_digest(parts: Sequence[Examples]) -> tuple[NDArray[np.int64], bytes]:
+    """The row of every example, and a digest of all their tokens, in order."""
+    rows, digest = [], hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        for example in part:
+            rows.append(example.row)
+            digest.update(example.input_ids.tobytes())
+            digest.update(np.packbits(example.trained).tobytes())
+    return np.array(rows, dtype=np.int64), digest.digest()

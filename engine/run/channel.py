@@ -76,6 +76,13 @@ class Channel:
             commands.append("stop")
         return commands
 
+    def stop_is_asked(self) -> bool:
+        """Whether a stop is among what `commands` gives out next; takes nothing of that away."""
+        self._receive()
+        whole = self._received.split(b"\n")[:-1]
+        asked = [record.get("command") for line in whole if (record := from_line(line))]
+        return "stop" in asked or self._terminated or (self.supervisor_gone and not self._told_gone)
+
     def _receive(self) -> None:
         while not self.supervisor_gone:
             try:
@@ -106,6 +113,9 @@ class MemoryChannel:
 
     def send(self, kind: str, **fields: Any) -> None:
         self.events.append(json.loads(to_line({"kind": kind, **fields})))
+
+    def stop_is_asked(self) -> bool:
+        return "stop" in self.waiting
 
     def commands(self) -> list[str]:
         commands, self.waiting = self.waiting, []

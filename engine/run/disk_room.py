@@ -59,8 +59,8 @@ def require_disk(spec: RunSpec, root: Path) -> None:
     require_room(plan, spec, free, root)
 
 
-def disk_plan(spec: RunSpec, geometry: Geometry, steps: int) -> DiskPlan:
-    """What `steps` steps of `spec` write."""
+def disk_plan(spec: RunSpec, geometry: Geometry, steps: int, rows: int = 0) -> DiskPlan:
+    """What `steps` steps of `spec` write; `rows` are all that are learnt from or measured on."""
     from profiles.disk_plan import plan_disk
     from profiles.settings import Settings
 
@@ -74,6 +74,7 @@ def disk_plan(spec: RunSpec, geometry: Geometry, steps: int) -> DiskPlan:
         targets=spec.method.targets,
         trained_layers=spec.method.trained_layers,
         optimizer=spec.optimizer.kind,
+        objective=spec.objective.kind,
     )
     return plan_disk(
         geometry,
@@ -83,6 +84,7 @@ def disk_plan(spec: RunSpec, geometry: Geometry, steps: int) -> DiskPlan:
         keep=spec.checkpoint.keep,
         keeps_best=bool(spec.data.held_out or spec.data.held_out_share),
         tokenizer_bytes=tokenizer_bytes(spec.model.path),
+        rows=rows,
     )
 
 

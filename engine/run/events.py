@@ -10,12 +10,13 @@ attempt     number, resumed_from (step or null), worker_pid, adjusted {field: va
             time, after a resume or after a rung of the ladder; `adjusted` are the fields the ladder changed
 ladder      number, where (loading | step | evaluation | answers | saving), what, changes {field: [old, new]}, text:
             memory ran out, and the next attempt goes on with less
-plan        planned_steps, rows_per_step, sequence_length, train_rows, held_out_rows, rejected_rows, train_tokens,
-            target_tokens, cut_rows, packing_efficiency, total_parameters, trainable_parameters, device, dtype,
-            attention, reasons [text], predicted {component: bytes}, predicted_peak_bytes; wasted_share: of the slots of
-            an epoch those without a token, wasted_share_padded: what it would be with rows padded to the longest beside
-            them; with several data sources, sources [{name, rows, tokens, repeats, share}]: training rows, their tokens
-            once, how often they come in an epoch, and their share of its tokens
+plan        planned_steps, rows_per_step, sequence_length, train_rows, held_out_rows, measured_rows (of those held
+            out, the ones that loss is measured on), rejected_rows, train_tokens, target_tokens, cut_rows,
+            packing_efficiency, total_parameters, trainable_parameters, device, dtype, attention, reasons [text],
+            predicted {component: bytes}, predicted_peak_bytes; wasted_share: of the slots of an epoch those without a
+            token, wasted_share_padded: what it would be with rows padded to the longest beside them; with several data
+            sources, sources [{name, rows, tokens, repeats, share}]: training rows, their tokens once, how often they
+            come in an epoch, and their share of its tokens
 phase       phase (preparing | loading | evaluating | training | saving | paused), detail, done, total (0 when not
             countable); paused: the disk is short of room, and the detail says how much
 step        step, epoch, loss, learning_rate, gradient_norm, target_tokens, tokens, seconds, memory_bytes; and, added by

@@ -23,12 +23,16 @@ _SAID = re.compile(
     r"|can't start new thread|Cannot allocate memory"
 )
 
+BASE_DETAIL = "what the base makes of the rows"
+"""The detail that a run tells while the untouched base goes over the rows."""
+
 # Functions in whose frames memory ran out, and what that means; the outermost of them counts, since a trial of the
 # model's forward is a part of loading, too.
 _DOING: dict[str, Where] = {
     "build": "loading",
-    "held_out_loss": "evaluation",
-    "_summed_loss": "evaluation",
+    "judge_held_out": "evaluation",
+    "_observe": "evaluation",  # of the trial step
+    "refer": "evaluation",
     "generate_answers": "answers",
     "save_checkpoint": "saving",
     "write_outputs": "saving",
@@ -75,6 +79,8 @@ def where_it_ran_out(error: BaseException) -> Where:
 
 def where_by_phase(phase: str, detail: str) -> Where:
     """What the training process was doing, from the phase it last told of: for one that was killed."""
+    if phase == "preparing" and BASE_DETAIL in detail:
+        return "evaluation"
     if phase in ("preparing", "loading"):
         return "step" if "trial step" in detail else "loading"
     if phase == "evaluating":

@@ -59,6 +59,7 @@ class RunSummary:
     seconds_left: float | None
     started_at: float | None
     last_event_at: float | None
+    objective: str = "next_token"
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, the path as text, for `--json`."""
@@ -98,7 +99,7 @@ def summarise(run: RunDirectory) -> RunSummary:
         path=run.path,
         spec_name=run.spec_name,
         model=Path(str(spec.get("model", {}).get("path", ""))).name,
-        data=", ".join(Path(str(path)).name for path in train) if isinstance(train, list) else "",
+        data=", ".join(map(_data_name, train)) if isinstance(train, list) else "",
         method=str(spec.get("method", {}).get("kind", "")),
         state=name,
         why=why or spec_fault,
@@ -109,6 +110,7 @@ def summarise(run: RunDirectory) -> RunSummary:
         seconds_left=state.seconds_left if life == "live" else None,
         started_at=state.started_at,
         last_event_at=state.last_event_at,
+        objective=str(spec.get("objective", {}).get("kind", "next_token")),
     )
 
 
@@ -159,6 +161,11 @@ def _state_of(run: RunDirectory, follow: bool) -> RunState:
             known.follower = None
             known.state = replace(known.state, steps=known.state.steps[-1:], samples=())
         return known.state
+
+
+def _data_name(source: Any) -> str:
+    """The name of a file of data.train, which stands there as its path or as a table with how to read it."""
+    return Path(str(source.get("path", "") if isinstance(source, dict) else source)).name
 
 
 def _spec_of(run: RunDirectory) -> tuple[dict[str, Any], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -30,6 +31,13 @@ def last_line(log: IO[bytes], start: int = 0) -> str:
     log.seek(max(start, size - 4096))
     lines = log.read().decode("utf-8", "replace").split("\n")
     return printable(next((line.strip() for line in reversed(lines) if line.strip()), ""), 200)
+
+
+def limit_address_space(most_bytes: int) -> None:
+    """Let this process map no more than `most_bytes`, or than it may already where that is less (`ulimit -v`)."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed == resource.RLIM_INFINITY or most_bytes < allowed:
+        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, allowed))
 
 
 def take_stdout() -> Send:

@@ -67,7 +67,9 @@ class MicroBatch:
         def moved(value: Any) -> Any:
             if isinstance(value, torch.Tensor):
                 return value if value.device.type == device.type else value.pin_memory().to(device, non_blocking=True)
-            return value.to(device) if isinstance(value, MicroBatch) else value
+            if isinstance(value, MicroBatch):
+                return value.to(device)
+            return tuple(map(moved, value)) if isinstance(value, tuple) else value
 
         return replace(self, **{each.name: moved(getattr(self, each.name)) for each in fields(self)})
 

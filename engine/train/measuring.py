@@ -12,6 +12,7 @@ from engine.data.dataset import HeldOutRow
 from engine.evaluate.answers import exact_match, generate_answers, read_answers, write_answers
 from engine.evaluate.held_out import judge_held_out
 from engine.run.directory import RunDirectory
+from engine.run.exhaustion import BASE_DETAIL
 from engine.train.disk_wait import until_written
 from engine.train.setup import Setup
 from engine.train.talk import Talk
@@ -45,15 +46,19 @@ class Measuring:
         setup, talk = self._setup, self._talk
 
         def progress(done: int, total: int) -> None:
-            talk.phase("preparing", "what the base makes of the rows", done, total)
+            talk.phase("preparing", BASE_DETAIL, done, total)
             talk.stop_if_asked()
+
+        def keep(size: int, write: Callable[[], None]) -> None:
+            until_written(self._run.path, size, "the file of the base's log-probabilities", write, talk)
 
         setup.objective.refer(
             self._run.path,
-            token_budget=setup.spec.train.micro_batch * setup.spec.data.sequence_length,
+            token_budget=setup.evaluation_tokens,
             device=setup.device,
             autocast=setup.accelerator.autocast,
             progress=progress,
+            keep=keep,
         )
 
     def measure(self, when: str, step: int) -> None:

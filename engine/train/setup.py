@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from transformers import AutoConfig
 
 from engine.data.dataset import Dataset
+from engine.data.examples import Examples
 from engine.data.prepare.preparing import prepare
 from engine.data.tokens.loading import load_text_tokenizer
 from engine.data.tokens.reference import describe_folder
@@ -52,7 +53,10 @@ class Setup:
     dataset: Dataset
     plan: StepPlan
     total_steps: int
-    held_out_batches: EvaluationBatches
+    held_out: Examples
+    """Those of the held-out examples that are measured on (evaluation.rows)."""
+    evaluation_tokens: int
+    """Of rows that go through the model at once where nothing is learnt from them."""
     model: Any
     forward: Forward
     head: Head
@@ -69,6 +73,12 @@ class Setup:
     @property
     def device(self) -> torch.device:
         return self.accelerator.device
+
+    @property
+    def held_out_batches(self) -> EvaluationBatches:
+        """What is measured on, in batches of `evaluation_tokens`."""
+        padded, collate = self.forward.padded, self.objective.collate
+        return evaluation_batches(self.held_out, self.evaluation_tokens, padded=padded, collate=collate)
 
     def add_gradients(self, batch: MicroBatch, targets: int, tally: SourceTally | None = None) -> torch.Tensor:
         """Add the gradients of one micro-batch of a step of `targets` units. Returns its share of the loss; `tally`
@@ -106,6 +116,7 @@ class Setup:
             "sequence_length": self.spec.data.sequence_length,
             "train_rows": len(self.dataset.train),
             "held_out_rows": len(self.dataset.held_out),
+            "measured_rows": len(self.held_out),
             "rejected_rows": self.dataset.reject_count,
             "cut_rows": self.dataset.cut_rows,
             "train_tokens": self.dataset.train_tokens,
@@ -123,9 +134,16 @@ class Setup:
         }
 
 
-def build(spec: RunSpec, report: PhaseReport, keep: Path | None = None, session: str = "") -> Setup:
+def build(
+    spec: RunSpec,
+    report: PhaseReport,
+    keep: Path | None = None,
+    session: str = "",
+    planned_micro_batch: int | None = None,
+) -> Setup:
     """Everything for `spec`. `keep` is the folder in which the run keeps its prepared data, and `session` whom a
-    changed source is told to (see `prepare`). Raises Problem for a fault in the data, the model or the settings."""
+    changed source is told to (see `prepare`); `planned_micro_batch` is the spec's before memory ran out, where that has
+    made it smaller. Raises Problem for a fault in the data, the model or the settings."""
     device = choose_device()
     precision = choose_precision(spec.model.dtype, spec.method.kind, device)
     if precision.compute is torch.float16:
@@ -153,7 +171,7 @@ def build(spec: RunSpec, report: PhaseReport, keep: Path | None = None, session:
         micro_batch=spec.train.micro_batch,
         gradient_accumulation=spec.train.gradient_accumulation,
         seed=spec.train.seed,
-        group_by_length=spec.data.group_by_length,
+        length_group=(planned_micro_batch or spec.train.micro_batch) if spec.data.group_by_length else 1,
         repeats=dataset.repeats,
     )
     memory = MemoryMeter(accelerator.device)
@@ -175,8 +193,17 @@ def build(spec: RunSpec, report: PhaseReport, keep: Path | None = None, session:
     )
     with accelerator.autocast():
         forward.settle_layout(dataset.train)
-    step_units = round(len(dataset.train) / plan.steps_per_epoch)
-    objective = make_objective(spec, forward, dataset, step_units=step_units)
+    held_out = dataset.held_out[: spec.evaluation.rows or None]
+    objective = make_objective(
+        spec.objective,
+        forward,
+        dataset.train,
+        held_out,
+        classes=len(dataset.labels),
+        several=dataset.several_labels,
+        seed=spec.train.seed,
+        step_units=round(plan.examples_per_step),
+    )
     reasons = [precision.reason, forward.reason, *_set_recomputing(spec, model, accelerator.device)]
     if forward.leaves_out_dropout:
         reasons.append("the model's attention dropout is left out: fused attention has none")
@@ -193,12 +220,8 @@ def build(spec: RunSpec, report: PhaseReport, keep: Path | None = None, session:
         dataset=dataset,
         plan=plan,
         total_steps=plan.total_steps(spec.train.epochs, spec.train.max_steps),
-        held_out_batches=evaluation_batches(
-            dataset.held_out,
-            spec.train.micro_batch * spec.data.sequence_length,
-            padded=forward.padded,
-            collate=objective.collate,
-        ),
+        held_out=held_out,
+        evaluation_tokens=spec.train.micro_batch * spec.data.sequence_length,
         model=model,
         forward=forward,
         head=head,

@@ -35,15 +35,16 @@ class StepPlan:
         micro_batch: int,
         gradient_accumulation: int,
         seed: int,
-        group_by_length: bool = False,
+        length_group: int = 1,
         repeats: Sequence[float] = (),
     ):
-        """`repeats` is how often the examples of each source come in an epoch; once where it is not given. Rows of
-        similar length share a micro-batch where packing is off and `group_by_length` is on."""
+        """`repeats` is how often the examples of each source come in an epoch; once where it is not given.
+        Where packing is off, so many rows as `length_group` that follow each other are of similar length: as many as
+        a micro-batch was meant to have, whatever it has since memory ran out, so that a step's rows stay the same."""
         assert len(examples), "a run without training rows is refused when its data is read"
         self.examples = examples
         self.lengths = examples.lengths
-        self.packing, self.seed, self.group_by_length = packing, seed, group_by_length
+        self.packing, self.seed, self.length_group = packing, seed, length_group
         self.micro_batch = micro_batch
         self.rows_per_step = micro_batch * gradient_accumulation
         # A unit of several sequences (a preference pair) may be longer than one of them; it is never divided.
@@ -60,6 +61,11 @@ class StepPlan:
     def steps_per_epoch(self) -> int:
         """Of the first epoch; others differ only where a part of a source comes in each."""
         return self._steps_in(0)
+
+    @property
+    def examples_per_step(self) -> float:
+        """On average, in the first epoch."""
+        return self._cached_rows(0).order.size / self.steps_per_epoch
 
     def total_steps(self, epochs: float, max_steps: int | None) -> int:
         """Optimizer steps of the whole run."""
@@ -161,7 +167,7 @@ class StepPlan:
         if self.packing:
             rows = pack(lengths, self.row_tokens, seed)
         else:
-            order = grouped_by_length(lengths, self.micro_batch if self.group_by_length else 1, seed)
+            order = grouped_by_length(lengths, self.length_group, seed)
             rows = Packs(order, np.arange(order.size + 1))
         return rows if isinstance(indices, slice) else Packs(indices[rows.order], rows.offsets)
 

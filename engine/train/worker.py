@@ -44,6 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     attempt = _Attempt(run, channel, adjusted_from_environment())
     try:
         attempt.train()
+    except _StoppedBefore:
+        why = "stopped on request before any step was taken; what was prepared is kept for the next start"
+        channel.send("outcome", outcome="stopped", why=why, step=None)
     except Exception as error:
         if (said := shortage(error)) is not None:
             attempt.out_of_memory(error, said)
@@ -75,6 +78,10 @@ def _kept_to_the_log() -> Iterator[None]:
             traceback.print_exc()
 
 
+class _StoppedBefore(Exception):
+    """A stop was asked for while the run was prepared."""
+
+
 class _Attempt:
     """One process's try at a run, with the fields that the ladder `adjusted`."""
 
@@ -96,12 +103,19 @@ class _Attempt:
         from profiles.hardware import probe
         from profiles.learnt import device_name
 
-        spec = adjusted_spec(run.spec(), self.adjusted)
+        asked = run.spec()
+        spec = adjusted_spec(asked, self.adjusted)
         hardware = probe(run.path)  # before this process takes any of it
         device = hardware.gpus[0] if hardware.gpus else None
         self.allowed_bytes = device.free_bytes if device is not None else hardware.ram.available_bytes
         supervisor = ProcessIdentity.of(os.getppid())
-        setup = build(spec, self._report_phase, keep=run.data, session=str(supervisor))
+        setup = build(
+            spec,
+            self._report_phase,
+            keep=run.data,
+            session=str(supervisor),
+            planned_micro_batch=asked.train.micro_batch,
+        )
         self._shrink_evaluation(setup)
         geometry = read_geometry(spec.model.path)
         estimate = predict(spec, geometry, hardware)
@@ -118,6 +132,9 @@ class _Attempt:
         self._write_account(setup)
         for note in setup.dataset.notes:
             channel.send("note", text=note)
+        if len(setup.held_out) < len(setup.dataset.held_out):
+            held_out = f"{len(setup.held_out):,} of {len(setup.dataset.held_out):,} held-out rows"
+            channel.send("note", text=f"held-out loss is measured on {held_out} (evaluation.rows)")
         answer_batch = self.adjusted.get(ANSWER_BATCH, USUAL_ANSWER_BATCH)
         recipe = Recipe(setup, run, channel, answer_batch=answer_batch, expected=self.expected)
         ending = recipe.train()
@@ -142,18 +159,16 @@ class _Attempt:
                 remember(self.expected, outcome="out of memory", process_bytes=self.allowed_bytes)
 
     def _report_phase(self, phase: str, detail: str, done: int, total: int) -> None:
+        """Raises _StoppedBefore when a stop was asked for: preparing may take hours, and no step is there to finish."""
         self.channel.send("phase", phase=phase, detail=detail, done=done, total=total)
+        if self.channel.stop_is_asked():
+            raise _StoppedBefore
 
     def _shrink_evaluation(self, setup: Setup) -> None:
         """Put fewer held-out rows into a batch where that is what memory ran out of."""
         if (tokens := self.adjusted.get(EVALUATION_TOKENS)) is not None:
-            from engine.train.batches import evaluation_batches
-
             # Since then the step's own rows may have become fewer still, and those of evaluation with them.
-            most = setup.spec.train.micro_batch * setup.spec.data.sequence_length
-            setup.held_out_batches = evaluation_batches(
-                setup.dataset.held_out, min(tokens, most), padded=setup.forward.padded, collate=setup.objective.collate
-            )
+            setup.evaluation_tokens = min(tokens, setup.evaluation_tokens)
 
     def _write_account(self, setup: Setup) -> None:
         """Keep where the data came from, and the rows that were set aside. A disk that became full since the start
@@ -172,7 +187,8 @@ class _Attempt:
         from engine.train.checkpoint import list_checkpoints
 
         if not list_checkpoints(self.run.checkpoints):
-            plan = disk_plan(setup.spec, geometry, setup.total_steps)
+            rows = len(setup.dataset.train) + len(setup.held_out)
+            plan = disk_plan(setup.spec, geometry, setup.total_steps, rows)
             require_room(plan, setup.spec, free_bytes(self.run.path), self.run.path.parent)
 
 

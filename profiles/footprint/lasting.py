@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from profiles.geometry import Geometry
 from profiles.settings import DTYPE_BYTES, Settings
-from profiles.shapes.tensor_names import LAYER
+from profiles.shapes.tensor_names import HEAD, HEAD_BIAS, LAYER
 
 _FP32 = 4
 # bitsandbytes' NF4 (QLoRA, arXiv 2305.14314): two weights a byte and a scale per 64 weights, in fp32; or, quantised
@@ -48,10 +48,15 @@ def is_final_norm(name: str) -> bool:
     return not LAYER.search(name) and name.endswith(_FINAL_NORMS) and "emb" not in name
 
 
+def head_tensors(geometry: Geometry) -> set[str]:
+    """Names of the output head's own tensors, which are not loaded where no tokens are predicted."""
+    return {name for name in geometry.tensors if HEAD.search(name) or HEAD_BIAS.search(name)}
+
+
 def learning_tensors(geometry: Geometry, settings: Settings) -> set[str]:
     """Names of the model's own tensors that learn."""
     if settings.method == "full":
-        return set(geometry.tensors)
+        return set(geometry.tensors) - (set() if settings.writes else head_tensors(geometry))
     if settings.method != "partial":
         return set()
     first = geometry.layers - settings.trained_layers
@@ -111,7 +116,10 @@ def _weights_bytes(geometry: Geometry, settings: Settings, learning: int) -> int
     bitsandbytes leaves the embedding, norms, biases, the output head and the experts of a mixture as they are.
     """
     width = DTYPE_BYTES[settings.weight_dtype]
-    bytes_ = (geometry.parameters - learning) * width + learning * _FP32
+    loaded = geometry.parameters
+    if not settings.writes:
+        loaded -= sum(geometry.tensors[name].elements for name in head_tensors(geometry))
+    bytes_ = (loaded - learning) * width + learning * _FP32
     if settings.method == "qlora":
         for (inputs, outputs), count in Counter(geometry.quantisable_shapes.values()).items():
             bytes_ += count * (nf4_bytes(inputs * outputs, settings.double_quantisation) - inputs * outputs * width)

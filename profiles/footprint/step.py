@@ -20,13 +20,21 @@ from profiles.footprint.layer_shapes import tensors_by_layer
 from profiles.footprint.layer_stack import LayerStack
 from profiles.footprint.tape import FIXED, KEPT, KEPT_RANK, RANK, TOKEN, TOKEN_LENGTH, TOKEN_RANK, Size
 from profiles.geometry import Geometry
-from profiles.settings import Settings
+from profiles.settings import Objective, Settings
 from profiles.shapes.layer_kinds import SLIDING
 from profiles.shapes.tensor_names import EMBEDDING
 
 _FP32 = 4
-# A batch's ids, positions, the indices of the states that predict, and their labels: int64 each.
+# int64 numbers a token of a batch: ids, positions, the indices of the states that predict, and their labels; beside
+# them the answer that each target is of, and of a second answer all that again; or the states that make vectors, and
+# of which text they are.
 _BATCH_BYTES = 4 * 8
+_OTHER_BATCH_BYTES: dict[Objective, int] = {
+    **dict.fromkeys(("dpo", "orpo", "simpo"), 5 * 8),
+    "kto": 10 * 8,
+    "classification": 2 * 8,
+    "embedding": 4 * 8,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,7 @@ class Counting:
             settings.trained_layers,
             settings.gradient_accumulation > 1,
             settings.offload_checkpoints,
+            settings.objective,
             capability,
         )
         if key not in self._stacks:
@@ -102,6 +111,7 @@ class Counting:
             settings.rank,
             settings.optimizer,
             settings.double_quantisation,
+            settings.writes,
         )
         if key not in self._lasting:
             self._lasting[key] = lasting(geometry, settings)
@@ -199,7 +209,10 @@ class _Step:
 
     def _optimizer_moment(self) -> Moment:
         made = optimizer_step_bytes(self.lasting, self.settings)
-        return Moment("optimizer", self.lasting.gradients, made, _BATCH_BYTES)
+        return Moment("optimizer", self.lasting.gradients, made, self._batch_bytes())
+
+    def _batch_bytes(self) -> int:
+        return _OTHER_BATCH_BYTES.get(self.settings.objective, _BATCH_BYTES)
 
     def _points(
         self, phase: str, gradients: int, kept: Sequence[tuple[int, int, int]], points: tuple[Size, ...]
@@ -251,7 +264,7 @@ class _Step:
         """Alive through the whole step: the batch, rotary tables, and what the embedding keeps."""
         geometry, settings = self.geometry, self.settings
         batches = 1 if self.precision.cuda else settings.gradient_accumulation
-        per_token = _BATCH_BYTES * batches
+        per_token = self._batch_bytes() * batches
         layer = self.stack.last
         if layer.rotary:
             kinds = len(set(geometry.config.layer_types)) if geometry.model_type == "gemma3_text" else 1
@@ -279,7 +292,7 @@ class _Step:
         return [self.lasting.gradients] * len(ordered) if self.accumulating else ordered
 
     def _head_gradient(self) -> int:
-        if self.settings.method != "full":
+        if self.settings.method != "full" or not self.settings.writes:
             return 0
         return self.geometry.vocab_size * self.geometry.hidden_size * _FP32
 

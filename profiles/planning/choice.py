@@ -133,12 +133,16 @@ class Choice:
         )
 
     def _seconds(self, priced: Priced) -> float | None:
-        """Time of all steps, from the tokens of the data and the share of each row that they fill."""
-        frame, settings = self.frame, priced.point.settings
+        """Time of all steps, from the tokens of the data and the share of each row that they fill, and of the base's
+        way over the rows before them."""
+        frame, settings, speed = self.frame, priced.point.settings, priced.speed
         if not frame.job.tokens:
             return None
         rows = settings.micro_batch * settings.gradient_accumulation
-        return frame.steps(settings.sequence_length, rows) * priced.speed.seconds_per_step
+        # A step's time is that of rows whose every sequence is as long as may be.
+        filled = frame.row_length(settings.sequence_length) / (settings.sequence_length * settings.sequences)
+        steps = frame.steps(settings.sequence_length, rows) * filled * speed.seconds_per_step
+        return steps + speed.referring_share * frame.job.tokens / speed.tokens_per_second
 
 
 def _smallest(variants: Sequence[Variant]) -> list[Variant]:

@@ -14,7 +14,7 @@ from profiles.planning.asked import require_possible
 from profiles.planning.quality import Variant, quality, sound_rank
 from profiles.planning.search import Space, divisors, recompute_modes
 from profiles.planning.settings_of_spec import settings_from
-from profiles.settings import Method, Objective, Optimizer
+from profiles.settings import SEQUENCES, Method, Objective, Optimizer
 
 METHODS: tuple[Method, ...] = ("full", "partial", "lora", "qlora")
 
@@ -106,6 +106,7 @@ class Frame:
         if job.epochs is not None:
             epochs = usual.Choice(job.epochs, "as the data were said to be passed over")
         decide("train.epochs", epochs)
+        decide("evaluation.rows", usual.evaluation_rows(job.rows * self.values["train.epochs"]))
         proposed = usual.rank(job.tokens)
         best = sound_rank(geometry, job.tokens, proposed.value, usual.RANKS)
         if best > proposed.value:
@@ -148,10 +149,16 @@ class Frame:
             lengths.append(min(context, 2 ** lengths[-1].bit_length()))
         return tuple(lengths)
 
+    def row_length(self, length: int) -> int:
+        """Tokens that a row has room for when sequences are cut to `length`: of a row that compares several sequences,
+        what the longest of the data takes, where that is more (engine.train.step_plan)."""
+        sequences = SEQUENCES.get(self.objective, 1)
+        return max(length, sequences * min(length, self.job.longest_tokens or length))
+
     def row_tokens(self, length: int) -> float:
         """Tokens of data in one row of a micro-batch."""
         mean = self.job.tokens / self.job.rows if self.job.rows else 0.0
-        return usual.row_tokens(length, mean, self.values["data.packing"])
+        return usual.row_tokens(self.row_length(length), mean, self.values["data.packing"])
 
     def rows_per_step(self, length: int) -> int:
         """Rows that one optimizer step learns from, whatever fits at once."""
@@ -174,7 +181,7 @@ class Frame:
         """What the search may choose around every variant, for rows of `length` tokens."""
         asked = self.asked
         wanted = self.rows_per_step(length)
-        at_once = max(1, min(wanted, _TOKENS_AT_ONCE[self.device] // length))
+        at_once = max(1, min(wanted, _TOKENS_AT_ONCE[self.device] // self.row_length(length)))
         micro_batches = divisors(wanted, at_once)
         if "train.micro_batch" in asked:
             micro_batches = (asked["train.micro_batch"],)

@@ -1,15 +1,19 @@
 """Rows and tokens a second prepared from a JSONL file, and the memory of all processes, against `datasets.map`.
 
 Both get the same file, the same tokenizer of 32,000 tokens and the same number of processes. finetui marks the
-answers, splits, counts and keeps what it made; the peer applies the chat template and tokenises, without marks.
+answers, splits, counts and keeps what it made. The peer does it in two ways: "plain" applies the chat template to each
+row and tokenises the batch, without marks; "masked" has transformers mark the answers, which is what corresponds.
+Seconds are from the opened tokenizer to the rows that training can take, and of the whole process, imports included.
 Memory is the largest sum over all processes, as RSS (pages that processes share count in each) and as PSS (shared
-ones count once). On a machine that others use too, compare CPU seconds, of all processes together. Then a
-preparation that is complete is asked for again, and one that was killed half-way is gone on with.
+ones count once). On a machine that others use too, compare CPU seconds, of all processes together; with --times the
+ways take turns, and the fastest of each counts. Then a preparation that is complete is asked for again, and one that
+was killed half-way is gone on with.
 
 With --repeat the file is the same rows many times over, of which each chunk is tokenised once: reading, hashing and
 assembling of a file as large as the disk allows, in minutes.
 
-    python tests/benchmarks/data_preparation.py [--megabytes 200] [--peer-python /tmp/peers/datasets/bin/python]
+    python tests/benchmarks/data_preparation.py [--megabytes 200] [--family llama2] [--times 3]
+        [--peer-python /tmp/peers/datasets/bin/python]
 """
 
 from __future__ import annotations
@@ -27,23 +31,50 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
+
+Measured = tuple[dict[str, Any], float, float]
+"""What a process said, and the largest RSS and PSS of it and its children, in bytes."""
+
+FAMILIES = {"chatml": "chatml", "llama2": "mistral", "gemma": "gemma"}
+"""For each kind of tokenizer, the family in tests/chat_families.py: byte-level, SentencePiece's with a space put in
+front, and without."""
+
+TEMPLATES = {
+    "chatml": """{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}\
+{% if message['role'] == 'assistant' %}BEFORE{{ message['content'] + '<|im_end|>' }}AFTER{{ '\\n' }}\
+{% else %}{{ message['content'] + '<|im_end|>\\n' }}{% endif %}{% endfor %}\
+{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}""",
+    "llama2": """{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}\
+{{ '[INST] ' + message['content'] + ' [/INST]' }}{% else %}BEFORE{{ ' ' + message['content'] + eos_token }}AFTER\
+{% endif %}{% endfor %}""",
+    "gemma": """{{ bos_token }}{% for message in messages %}\
+{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}{{ '<start_of_turn>' + role + '\\n' }}\
+{% if role == 'model' %}BEFORE{{ message['content'] | trim + '<end_of_turn>' }}AFTER{{ '\\n' }}\
+{% else %}{{ message['content'] | trim + '<end_of_turn>\\n' }}{% endif %}{% endfor %}\
+{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}""",
+}
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 
 PEER = """
 import json, sys, time
-file, model, processes, cache = sys.argv[1:]
+file, model, processes, cache, way = sys.argv[1:]
 from datasets import load_dataset
 from transformers import AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(model)
-def tokenise(batch):
+def masked(batch):
+    done = tokenizer.apply_chat_template(batch["messages"], return_dict=True, return_assistant_tokens_mask=True)
+    return {"input_ids": done["input_ids"], "assistant_masks": done["assistant_masks"]}
+def plain(batch):
     texts = [tokenizer.apply_chat_template(each, tokenize=False) for each in batch["messages"]]
     return {"input_ids": tokenizer(texts, add_special_tokens=False)["input_ids"]}
 began = time.monotonic()
 rows = load_dataset("json", data_files=file, split="train", cache_dir=cache)
 loaded = time.monotonic()
+tokenise = {"plain": plain, "masked": masked}[way]
 rows = rows.map(tokenise, batched=True, num_proc=int(processes), remove_columns=rows.column_names)
 done = time.monotonic()
 import pyarrow.compute as pc
@@ -79,27 +110,37 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=200, help="size of the file that is made")
     parser.add_argument("--repeat", type=int, default=1, help="how often those megabytes come in the file")
     parser.add_argument("--processes", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--times", type=int, default=1, help="how often each way is measured")
+    parser.add_argument("--family", default="chatml", choices=FAMILIES, help="of the tokenizer and its template")
     parser.add_argument("--peer-python", help="a Python that has datasets and transformers; without it no comparison")
     parser.add_argument("--folder", type=Path, help="where the file and the caches go, instead of a temporary folder")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="finetui-preparation-"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file, model = make_file(folder, arguments.megabytes * 10**6, arguments.repeat), make_model(folder)
+        file = make_file(folder, arguments.megabytes * 10**6, arguments.repeat)
+        model = make_model(folder, arguments.family)
         print(f"{file.stat().st_size / 1e9:.2f} GB of JSONL on {os.cpu_count()} cores")
-        print(f"{'':24}{'seconds':>9}{'CPU s':>8}{'rows/s':>10}{'tokens/s':>12}{'RSS MB':>9}{'PSS MB':>9}")
+        print(f"{'':27}{'seconds':>9}{'whole':>8}{'CPU s':>8}{'rows/s':>10}{'tokens/s':>12}{'RSS MB':>9}{'PSS MB':>9}")
         for processes in arguments.processes:
-            told = measured(ours(folder, file, model, processes, cold=True))
+            ways = ["finetui", *(("plain", "masked") if arguments.peer_python else ())]
+            taken: dict[str, list[Measured]] = {way: [] for way in ways}
+            for _ in range(arguments.times):
+                for way in ways:
+                    if way == "finetui":
+                        process = ours(folder, file, model, processes, cold=True)
+                    else:
+                        process = peers(arguments.peer_python, folder, file, model, processes, way)
+                    taken[way].append(measured(process))
+            told = fastest(taken["finetui"])
             line(f"finetui, {processes} processes", *told)
-            if arguments.peer_python:
-                shutil.rmtree(folder / "peer-cache", ignore_errors=True)
-                peer = measured(
-                    start([arguments.peer_python, "-c", PEER, file, model, str(processes), folder / "peer-cache"], {})
-                )
-                line(f"datasets, {processes} processes", *peer)
+            for way in ways[1:]:
+                peer = fastest(taken[way])
+                line(f"datasets {way}, {processes} processes", *peer)
                 print(
-                    f"{'':24}{peer[0]['seconds'] / told[0]['seconds']:.1f} x as fast, "
-                    f"{told[0]['cpu'] / peer[0]['cpu']:.2f} of the peer's CPU seconds, "
+                    f"{'':27}{peer[0]['seconds'] / told[0]['seconds']:.1f} x as fast, "
+                    f"{peer[0]['whole'] / told[0]['whole']:.1f} x with start-up, "
+                    f"{told[0]['cpu'] / peer[0]['cpu']:.2f} of its CPU seconds, "
                     f"{told[1] / peer[1]:.2f} of its RSS, {told[2] / peer[2]:.2f} of its PSS"
                 )
         processes = max(arguments.processes)
@@ -114,7 +155,21 @@ def main() -> None:
 def line(name: str, result: dict, rss: float, pss: float) -> None:
     seconds = result["seconds"]
     rates = f"{result['rows'] / seconds:>10,.0f}{result['tokens'] / seconds:>12,.0f}"
-    print(f"{name:<24}{seconds:>9.1f}{result['cpu']:>8.1f}{rates}{rss / 1e6:>9,.0f}{pss / 1e6:>9,.0f}", flush=True)
+    times = f"{name:<27}{seconds:>9.1f}{result['whole']:>8.1f}{result['cpu']:>8.1f}"
+    print(f"{times}{rates}{rss / 1e6:>9,.0f}{pss / 1e6:>9,.0f}", flush=True)
+
+
+def fastest(taken: list[Measured]) -> Measured:
+    """The least seconds, whole seconds and CPU seconds that any of the runs took, and the least memory."""
+    least = {name: min(told[name] for told, _, _ in taken) for name in ("seconds", "whole", "cpu")}
+    return taken[0][0] | least, min(rss for _, rss, _ in taken), min(pss for _, _, pss in taken)
+
+
+def peers(python: str, folder: Path, file: Path, model: Path, processes: int, way: str) -> subprocess.Popen[str]:
+    cache = folder / "peer-cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    model = folder / f"{model.name}-masked" if way == "masked" else model
+    return start([python, "-c", PEER, file, model, str(processes), cache, way], {})
 
 
 def ours(folder: Path, file: Path, model: Path, processes: int, *, cold: bool) -> subprocess.Popen[str]:
@@ -145,10 +200,10 @@ def start(command: list, environment: dict[str, str]) -> subprocess.Popen[str]:
     )
 
 
-def measured(process: subprocess.Popen[str]) -> tuple[dict, float, float]:
+def measured(process: subprocess.Popen[str]) -> Measured:
     """What the process said, and the largest RSS and PSS of it and its children together, in bytes."""
     rss = pss = 0.0
-    cpu_before = cpu_seconds()
+    cpu_before, began = cpu_seconds(), time.monotonic()
     parent = psutil.Process(process.pid)
     while process.poll() is None:
         sums = [0, 0]
@@ -167,7 +222,7 @@ def measured(process: subprocess.Popen[str]) -> tuple[dict, float, float]:
         time.sleep(0.25)
     assert process.stdout is not None
     told = json.loads(process.stdout.read().strip().splitlines()[-1])
-    return told | {"cpu": cpu_seconds() - cpu_before}, rss, pss
+    return told | {"cpu": cpu_seconds() - cpu_before, "whole": time.monotonic() - began}, rss, pss
 
 
 def cpu_seconds() -> float:
@@ -176,17 +231,17 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def make_model(folder: Path) -> Path:
-    """A folder with a byte-level tokenizer of 32,000 tokens and a chat template."""
-    from chat_families import CHATML, tokenizer_of
+def make_model(folder: Path, family: str) -> Path:
+    """A folder with a tokenizer of 32,000 tokens and a chat template, and beside it one whose template marks what the
+    model writes, as transformers wants it."""
     from tokenising import large_tokenizer, library_text
 
-    path = folder / "model"
+    path = folder / family
     if not path.exists():
-        tokenizer_of("chatml")
-        tokenizer = large_tokenizer("chatml", library_text(), folder / "tokenizers")
-        tokenizer.chat_template = CHATML
-        tokenizer.save_pretrained(path)
+        tokenizer = large_tokenizer(FAMILIES[family], library_text(), folder / "tokenizers")
+        for where, (before, after) in {"": ("", ""), "-masked": ("{% generation %}", "{% endgeneration %}")}.items():
+            tokenizer.chat_template = TEMPLATES[family].replace("BEFORE", before).replace("AFTER", after)
+            tokenizer.save_pretrained(folder / f"{family}{where}")
     return path
 
 
@@ -220,7 +275,7 @@ def conversations() -> Iterator[str]:
     from tokenising import library_text
 
     draw = random.Random(0)
-    words = " ".join(library_text())[: 4 * 10**6]
+    words = " ".join(library_text())
     number = 0
     while True:
         messages = []

@@ -1,4 +1,6 @@
-"""How far the memory estimates are from the truth: `python tests/benchmarks/fit_accuracy.py [--quick] [--part a|b|c]`.
+"""How far the memory estimates are from the truth.
+
+`python tests/benchmarks/fit_accuracy.py [--quick] [--objectives] [--part a|b|c]`
 
 Three parts, one table each, errors of allocated tensor bytes at the peak of a step:
 (a) the closed form (profiles.memory) and the replay (engine.fit.replay) against real training steps of small models on
@@ -43,11 +45,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="every fifth or so of the cases")
     parser.add_argument("--part", choices=("a", "b", "c"), help="only this part")
+    parser.add_argument("--objectives", action="store_true", help="part (a) of objectives besides next_token alone")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FINETUI_HOME"] = folder  # nothing known from before, nothing left behind
         if arguments.part in (None, "a"):
-            part_a(Path(folder), small_models.QUICK if arguments.quick else small_models.CASES)
+            cases = small_models.QUICK if arguments.quick else (*small_models.CASES, *small_models.OBJECTIVES)
+            part_a(Path(folder), small_models.OBJECTIVES if arguments.objectives else cases)
         if arguments.part in (None, "b"):
             part_b(Path(folder), large_models.QUICK if arguments.quick else large_models.CASES)
         if arguments.part in (None, "c"):

@@ -22,6 +22,7 @@ set_offline()
 
 import torch  # noqa: E402
 
+from engine.objectives.next_token import NextToken  # noqa: E402
 from engine.train.forward import Forward  # noqa: E402
 
 MIB = 1 << 20
@@ -88,7 +89,7 @@ def _places() -> dict[str, list[tuple[Any, str, Callable[..., int]]]]:
         "loading": [(transformers.AutoModelForCausalLM, "from_pretrained", _once)],
         "step": [(Forward, "loss", _documents)],
         "packed": [(Forward, "loss", _tokens)],
-        "evaluation": [(Forward, "summed_loss", _documents)],
+        "evaluation": [(NextToken, "observe", _documents)],
         "answers": [(transformers.GenerationMixin, "generate", _prompts)],
         "saving": [(engine.train.checkpoint, "write_tensors", _once)],
         "layout": [(Forward, "_predicting_states", _once)],

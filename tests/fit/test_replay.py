@@ -17,6 +17,7 @@ from engine.fit.replay import Replayed, cached_replay, replay, replay_many
 from engine.modules import module_environment
 from engine.offline import set_offline
 from profiles.geometry import Geometry
+from profiles.memory import estimate
 from profiles.problem import Problem
 from profiles.settings import Settings
 
@@ -61,24 +62,26 @@ def real_peak(folder: Path, settings: Settings) -> int:
     """The most bytes of tensors in two real steps of a random model, made in `folder`."""
     set_offline()
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     from engine.fit.live_bytes import LiveBytes
-    from engine.fit.training_step import TORCH_DTYPES, TrainingStep, method_section
+    from engine.fit.training_step import TORCH_DTYPES, TrainingStep, head_for, method_section
+    from engine.methods.loading import AUTO_CLASSES
     from engine.methods.trainable import make_trainable
     from engine.train.optimizer import make_optimizer
 
     torch.manual_seed(0)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForCausalLM.from_config(config, dtype=TORCH_DTYPES[settings.weight_dtype])
+    head = head_for(settings)
+    config.update(head.configuration())
+    model = AUTO_CLASSES[head.kind].from_config(config, dtype=TORCH_DTYPES[settings.weight_dtype])
     step = TrainingStep.of(
         make_trainable(model, method_section(settings)), settings, make_optimizer, settings.attention
     )
     live = LiveBytes()
     with live:
-        for tensor in (*step.forward.model.parameters(), *step.forward.model.buffers(), *vars(step.batch).values()):
-            if isinstance(tensor, torch.Tensor):
-                live.count(tensor.detach())
+        for tensor in (*step.forward.model.parameters(), *step.forward.model.buffers(), *step.batch_tensors()):
+            live.count(tensor.detach())
         for _ in range(2):
             step.micro_batch(lambda _: None)
             assert float(step.update(lambda _: None)) > 0
@@ -99,6 +102,18 @@ def test_a_replay_counts_what_a_real_step_holds_and_is_kept(tmp_path: Path, monk
     assert replay(geometry, LORA) == found[0] == cached_replay(geometry, LORA)
     assert replay(geometry, replace(LORA, answers=8)) == found[0], "answers are no part of a step"
     assert cached_replay(geometry, replace(LORA, rank=8)) is None
+
+
+def test_every_objective_is_replayed_as_it_is_learnt(tmp_path: Path) -> None:
+    geometry = geometry_of(tmp_path / "model", CONFIG)
+    many = [replace(LORA, objective=each) for each in ("dpo", "kto", "classification", "embedding")]
+    many.append(replace(FULL, objective="simpo"))
+    for settings, replayed in zip(many, replay_many(geometry, many), strict=True):
+        assert replayed is not None
+        assert replayed.allocated_bytes == pytest.approx(real_peak(geometry.path, settings), rel=0.01)
+        phases = estimate(geometry, settings).phases
+        foreseen = max(phases.get(phase, 0) for phase in replayed.phases)
+        assert foreseen == pytest.approx(replayed.allocated_bytes, rel=0.04)
 
 
 @pytest.mark.parametrize(

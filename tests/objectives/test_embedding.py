@@ -110,7 +110,7 @@ def test_what_is_said_of_held_out_pairs(llama: Path) -> None:
     losses = [plain_losses(forward.model, part, "mean") for part in (examples[:2], examples[2:4], examples[4:])]
     assert judged.loss == pytest.approx(float(sum(chain.from_iterable(losses))) / 5, rel=1e-4)
     # A vector that equals its anchor's is found; one that is the opposite is not.
-    roles, digests = torch.tensor([0, 1, 0, 1.0]), torch.arange(4.0)
+    roles, digests = torch.tensor([[0], [1], [0], [1.0]]), torch.arange(8.0).view(4, 2)
     vectors = torch.tensor([[1, 0], [1, 0], [0, 1], [0, -1.0]])
-    judged = objective.judge(torch.cat((vectors, roles[:, None], digests[:, None]), 1).double())
+    judged = objective.judge(torch.cat((vectors, roles, digests), 1))
     assert judged.metrics == {"recall_at_1": 0.5}

@@ -13,10 +13,12 @@ import torch
 from handmade import assert_same, feedback, forward_of, gradients
 from torch.nn import functional as F
 
-from engine.data.examples import Example
+from engine.data.examples import Example, Examples
 from engine.objectives.kto import Kto
+from engine.objectives.references import References
 
 BETA, LIKED, DISLIKED = 0.3, 1.5, 0.5
+LENGTHS = [6] * 8 + [120] * 8
 TRAIN, HELD_OUT = feedback(6), feedback(4, seed=1, first_row=6)
 
 
@@ -43,7 +45,12 @@ def test_loss_and_gradients_are_the_papers_however_a_step_is_divided(
     forward = forward_of(llama, attention=attention)
     objective = Kto(forward, TRAIN, HELD_OUT, beta=BETA, liked_weight=LIKED, disliked_weight=DISLIKED, seed=0)
     objective.refer(
-        tmp_path, token_budget=48, device=torch.device("cpu"), autocast=nullcontext, progress=lambda done, total: None
+        tmp_path,
+        token_budget=48,
+        device=torch.device("cpu"),
+        autocast=nullcontext,
+        progress=lambda done, total: None,
+        keep=lambda size, write: write(),
     )
     examples = list(TRAIN)
     others = [objective._with_answer_of_another(example) for example in examples]
@@ -96,3 +103,26 @@ def test_what_is_said_of_held_out_answers(llama: Path) -> None:
     assert judged.metrics["reward_margin"] == pytest.approx(0.5 * 1.75)
     assert judged.each is not None
     torch.testing.assert_close(judged.each.float(), 1 - values)
+
+
+@pytest.mark.parametrize("attention", ["auto", "eager"])
+def test_answers_of_other_rows_take_no_more_room_at_once_than_the_rows(llama: Path, attention: str) -> None:
+    """Short rows stand together in a batch, and the answers that they are given may be long."""
+    ids = np.arange(4, 124, dtype=np.int32)
+    rows = [Example(ids[:length], np.arange(length) > 1, row, labels=(row % 2,)) for row, length in enumerate(LENGTHS)]
+    train = Examples.of(rows)
+    objective = Kto(
+        forward_of(llama, attention=attention),
+        *(train, Examples.of([])),
+        beta=BETA,
+        liked_weight=1,
+        disliked_weight=1,
+        seed=0,
+    )
+    objective.references = References(np.arange(len(rows)), np.zeros((len(rows), 2), dtype=np.float32))
+    batch = objective.collate(rows[:8])
+    assert sum(len(each.document_lengths) for each in batch.companions) == 8
+    for companion in batch.companions:
+        assert companion.input_ids.numel() <= max(batch.input_ids.numel(), *companion.document_lengths)
+    assert max(max(each.document_lengths) for each in batch.companions) == 120
+    assert [row for each in batch.companions for row in each.rows] == list(batch.rows)

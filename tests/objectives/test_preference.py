@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
 from handmade import assert_same, forward_of, gradients, pairs
 from torch.nn import functional as F
 
+from engine.data.examples import Examples
+from engine.objectives.log_probabilities import log_probabilities
 from engine.objectives.preference import Dpo, Orpo, Preference, Simpo
 from engine.spec import ObjectiveSection
 from engine.train.forward import Forward
@@ -35,7 +39,12 @@ def objective_of(kind: str, forward: Forward) -> Preference:
 
 def refer(objective: Preference, folder: Path) -> None:
     objective.refer(
-        folder, token_budget=64, device=torch.device("cpu"), autocast=nullcontext, progress=lambda done, total: None
+        folder,
+        token_budget=64,
+        device=torch.device("cpu"),
+        autocast=nullcontext,
+        progress=lambda done, total: None,
+        keep=lambda size, write: write(),
     )
 
 
@@ -136,3 +145,40 @@ def test_simpo_has_the_beta_of_its_own_rewards() -> None:
     assert ObjectiveSection(kind="simpo").beta == 2.0
     assert ObjectiveSection(kind="simpo", beta=0.5).beta == 0.5
     assert ObjectiveSection(kind="dpo").beta == 0.1
+
+
+@pytest.mark.parametrize("damage", ["cut off", "another byte", "no tensors", "other tokens"])
+def test_damaged_references_and_those_of_other_tokens_are_made_anew(tmp_path: Path, llama: Path, damage: str) -> None:
+    refer(first := objective_of("dpo", forward_of(llama)), tmp_path)
+    path, train = tmp_path / "references.safetensors", TRAIN
+    if damage == "cut off":
+        path.write_bytes(path.read_bytes()[:-5])
+    elif damage == "another byte":
+        data = bytearray(path.read_bytes())
+        data[-(len(TRAIN) + len(HELD_OUT)) * 4] ^= 1  # within the numbers, which no reader of the format checks
+        path.write_bytes(data)
+    elif damage == "no tensors":
+        path.write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    else:  # of the same rows and lengths
+        train = Examples.of([replace(each, input_ids=(each.input_ids + 1).astype(np.int32)) for each in TRAIN])
+    objective = Dpo(forward_of(llama), train, HELD_OUT, beta=BETA)
+    refer(objective, tmp_path)
+    assert objective.references is not None and first.references is not None
+    same = np.allclose(objective.references.values, first.references.values)
+    assert same == (damage != "other tokens")
+    refer(again := Dpo(forward_of(llama), train, HELD_OUT, beta=BETA), tmp_path)
+    assert again.references is not None
+    assert np.array_equal(again.references.values, objective.references.values)
+
+
+def test_a_loss_scale_that_half_precision_cannot_hold_is_applied_all_the_same() -> None:
+    hidden = torch.randn(6, 8, generator=torch.Generator().manual_seed(0)).half().requires_grad_()
+    head = torch.nn.Linear(8, 30, bias=False).half().requires_grad_(False)
+    labels, owners = torch.arange(6), torch.tensor([0, 0, 0, 1, 1, 1])
+    found = log_probabilities(hidden, labels, owners, 2, head, [], chunk=4)
+    (found.sum() * 1e-4 * 2.0**17).backward()  # 131,072, and float16 ends at 65,504
+    plain = F.log_softmax(head(hidden.detach().float().requires_grad_().half()).float(), dim=-1)
+    assert hidden.grad is not None and bool(hidden.grad.isfinite().all())
+    expected = F.one_hot(labels, 30).float() - plain.exp()
+    expected = expected @ head.weight.float() * 1e-4 * 2.0**17
+    torch.testing.assert_close(hidden.grad.float(), expected, rtol=2e-2, atol=2e-2)

@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 from engine.evaluate.answers import generate_answers  # noqa: E402
 from engine.evaluate.held_out import judge_held_out  # noqa: E402
 from engine.fit.live_bytes import LiveBytes  # noqa: E402
-from engine.fit.training_step import TORCH_DTYPES, TrainingStep, method_section  # noqa: E402
+from engine.fit.training_step import TORCH_DTYPES, TrainingStep, head_for, method_section  # noqa: E402
 from engine.methods.loading import load_base  # noqa: E402
 from engine.methods.trainable import make_trainable  # noqa: E402
 from engine.objectives.next_token import NextToken  # noqa: E402
@@ -103,7 +103,8 @@ def allocated_by_training(folder: Path, settings: Settings) -> int:
     """Most bytes of tensors in two optimizer steps as the engine takes them."""
     forget_masks()
     dtype = TORCH_DTYPES[settings.weight_dtype]
-    model = load_base(folder, dtype=dtype, device="cpu", quantise=settings.method == "qlora")
+    quantise = settings.method == "qlora"
+    model = load_base(folder, dtype=dtype, device="cpu", quantise=quantise, head=head_for(settings))
     model = make_trainable(model, method_section(settings))
     step = TrainingStep.of(model, settings, make_optimizer, settings.attention)
     live = LiveBytes()
@@ -120,9 +121,8 @@ def allocated_by_training(folder: Path, settings: Settings) -> int:
 
 def count_tensors(live: LiveBytes, model: Any, step: TrainingStep) -> None:
     """Count what there is before a step: the model's tensors, and the batch's."""
-    for tensor in (*model.parameters(), *model.buffers(), *vars(step.batch).values()):
-        if isinstance(tensor, torch.Tensor):
-            live.count(tensor.data)
+    for tensor in (*model.parameters(), *model.buffers(), *step.batch_tensors()):
+        live.count(tensor.data)
 
 
 def of_training(phases: Mapping[str, int]) -> int:
@@ -158,6 +158,15 @@ CASES: dict[str, tuple[str, Settings]] = {
     "experts that learn": ("mixtral", replace(BASE, method="full", sequence_length=128)),
     "layer norms and dropout": ("gpt2", replace(BASE, method="full")),
     "lora beside Conv1D": ("gpt2", BASE),
+    "pairs": ("llama", replace(BASE, objective="dpo", sequence_length=256)),
+    "pairs, every weight, recomputing": (
+        "qwen3",
+        replace(BASE, objective="orpo", method="full", gradient_checkpointing=1, sequence_length=256),
+    ),
+    "thumbs": ("llama", replace(BASE, objective="kto", compute_dtype="bf16", micro_batch=2, sequence_length=256)),
+    "classes": ("llama", replace(BASE, objective="classification")),
+    "classes, every weight": ("qwen3", replace(BASE, objective="classification", method="full", sequence_length=256)),
+    "vectors": ("llama", replace(BASE, objective="embedding", method="qlora", sequence_length=256)),
 }
 
 

@@ -173,6 +173,7 @@ ASKED: dict[str, tuple[Any, ...]] = {
     "data.packing": (False,),
     "model.dtype": ("bf16", "fp32"),
     "evaluation.answers": (0, 3),
+    "evaluation.rows": (0, 70),
 }
 
 
@@ -445,3 +446,28 @@ def test_the_search_finds_what_pricing_every_point_finds(
     offered = by_title(plan(geometry, hardware, job), "leanest")
     fitting_peaks = [point.peak_bytes for each in frame.variants() if (point := search.leanest(each)).fits]
     assert (offered and offered.peak_bytes) == min(fitting_peaks, default=None)
+
+
+def test_measuring_stays_a_small_part_of_a_run() -> None:
+    geometry = shape(2048, 16, 16, 4, 5632, 32_000, 4096)
+    found = {
+        rows: plan(geometry, machine(48), replace(CHATS, rows=rows, tokens=rows * 200)).profiles[0].values
+        for rows in (100, 10_000, 1_000_000)
+    }
+    assert [found[rows]["evaluation.rows"] for rows in found] == [200, 500, 1000]
+
+
+def test_a_plan_of_pairs_counts_both_answers_once_and_the_base_beside_them() -> None:
+    geometry = shape(2048, 16, 16, 4, 5632, 32_000, 4096)
+    pairs = Job(rows=20_000, tokens=8_000_000, longest_tokens=500, usual_tokens=400, answer_tokens=90)
+
+    def seconds(objective: str) -> float:
+        asked = {"objective.kind": objective, "train.epochs": 1.0, "method.kind": "lora", "data.sequence_length": 512}
+        found = plan(geometry, machine(48), replace(pairs, objective=objective), asked).profiles[0].seconds  # type: ignore[arg-type]
+        assert found is not None
+        return found
+
+    plain, without_base, with_base = seconds("next_token"), seconds("orpo"), seconds("dpo")
+    assert without_base == pytest.approx(plain, rel=0.25)  # the same tokens, if in fewer and longer rows
+    assert 1.2 < with_base / without_base < 1.7  # a forward of all rows by the base
+    assert seconds("kto") > 1.3 * plain  # two forwards more a row before, one more a step

@@ -14,6 +14,7 @@ from training import build_setup, losses, make_spec, train
 
 from engine.spec import RunSpec
 from engine.train.checkpoint import list_checkpoints
+from engine.train.probe import take_trial_step
 from profiles.problem import Problem
 
 # The name of a case, the objective, the rows it learns from, and the metric that tells how well.
@@ -177,3 +178,25 @@ def test_a_single_class_is_nothing_to_tell_apart(tmp_path: Path, llama: Path) ->
     path.write_text('{"text": "the rain", "label": "wet"}\n' * 3 + '{"text": "a street", "label": "wet"}\n')
     with pytest.raises(Problem, match="only the class wet"):
         build_setup(make_spec(llama, path, objective={"kind": "classification"}))
+
+
+@pytest.mark.parametrize("case", ["dpo", "kto", "classification", "embedding"])
+def test_a_trial_step_takes_the_widest_rows_and_changes_nothing(
+    tmp_path: Path, llama: Path, files: dict[str, Path], case: str
+) -> None:
+    spec = spec_of(case, llama, files, train={"max_steps": 2, "micro_batch": 2, "gradient_accumulation": 2})
+    setup = build_setup(spec)
+    setup.objective.refer(
+        tmp_path,
+        token_budget=64,
+        device=setup.device,
+        autocast=setup.accelerator.autocast,
+        progress=lambda done, total: None,
+        keep=lambda size, write: write(),
+    )
+    before = {name: parameter.detach().clone() for name, parameter in setup.parameters.items()}
+    random = torch.get_rng_state()
+    trial = take_trial_step(setup)
+    assert trial.tokens == setup.objective.collate(setup.plan.heaviest(padded=setup.forward.padded)).input_ids.numel()
+    assert all(torch.equal(parameter, before[name]) for name, parameter in setup.parameters.items())
+    assert torch.equal(torch.get_rng_state(), random)

@@ -61,6 +61,10 @@ def test_each_source_has_its_own_losses(llama: Path, tmp_path: Path):
         plain = sum(map(setup.forward.plain_loss, rows)) / sum(int(each.trained.sum()) for each in rows)
         assert first["source_losses"][source] == pytest.approx(plain, abs=1e-4)
 
+    assert setup.plan.examples_per_step == pytest.approx(
+        sum(len(batch) for step in range(setup.plan.steps_per_epoch) for batch in setup.plan.micro_batches(step))
+        / setup.plan.steps_per_epoch
+    )
     facts = setup.plan_facts()
     assert [source["repeats"] for source in facts["sources"]] == [1, 3]
     epoch = [

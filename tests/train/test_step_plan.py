@@ -38,13 +38,13 @@ def _seen(plan: StepPlan, steps: range) -> Counter[int]:
 @given(
     lengths=st.lists(st.integers(2, 32), min_size=1, max_size=60),
     packing=st.booleans(),
-    group_by_length=st.booleans(),
+    length_group=st.integers(1, 5),
     micro_batch=st.integers(1, 5),
     accumulation=st.integers(1, 4),
     seed=st.integers(0, 99),
 )
 def test_an_epoch_sees_every_example_once_and_no_row_is_too_long(
-    lengths, packing, group_by_length, micro_batch, accumulation, seed
+    lengths, packing, length_group, micro_batch, accumulation, seed
 ):
     plan = StepPlan(
         _examples(lengths),
@@ -53,7 +53,7 @@ def test_an_epoch_sees_every_example_once_and_no_row_is_too_long(
         micro_batch=micro_batch,
         gradient_accumulation=accumulation,
         seed=seed,
-        group_by_length=group_by_length,
+        length_group=length_group,
     )
     for epoch in range(2):
         first = epoch * plan.steps_per_epoch
@@ -132,7 +132,7 @@ def test_a_plan_reads_no_example_before_a_step_asks_for_it():
     )
     settings_ = {"sequence_length": 1024, "micro_batch": 4, "gradient_accumulation": 2, "seed": 0}
     for packing in (True, False):
-        plan = StepPlan(lazy, packing=packing, group_by_length=True, **settings_)
+        plan = StepPlan(lazy, packing=packing, length_group=4, **settings_)
         assert plan.total_steps(3.0, None) > 1000
         assert plan.wasted_share(padded=True) >= 0
         with pytest.raises(AssertionError, match="was read"):

@@ -15,7 +15,7 @@ from screen_fakes import MODELS, model_report
 
 from engine.data.contents import Conversation, PlainText
 from engine.data.source import Source
-from engine.data.tokens.desk import RowLength
+from engine.data.tokens.desk import RowLength, Survey
 from engine.data.tokens.xray import XRay, XRayToken
 from profiles.problem import Problem
 from tui.widgets.data_board import Counts, DataChoice, DataPrepared, Progress
@@ -75,6 +75,13 @@ class FakeDesk:
             add("<|end|>", learnt, special=True, stop=part.learnt)
         return [XRay("", tuple(tokens), (), {})]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.data.tokenizer_notes
+
+    def survey(self, source: Source, rows: int) -> Survey:
+        return Survey(tuple(self.lengths(source, rows)), {}, {}, {})
+
     def lengths(self, source: Source, rows: int) -> Sequence[RowLength]:
         if self.data.template_problem is not None:
             raise self.data.template_problem
@@ -103,6 +110,7 @@ class FakeData:
     prepared: list[DataChoice] = field(default_factory=list)
     reported: list[int | None] = field(default_factory=list)
     template_problem: Problem | None = None
+    tokenizer_notes: tuple[str, ...] = ()
     prepare_hold: threading.Event | None = None
     """An event that a preparation waits for after its first progress."""
     report_hold: threading.Event | None = None
@@ -115,7 +123,7 @@ class FakeData:
             desk=self.desk,
             prepare=self.prepare,
             report=self.report,
-            has_personal=lambda text: "Ana" in text,
+            find_personal=lambda text: [(at.start(), at.end(), "names") for at in re.finditer("Ana Ruiz", text)],
         )
 
     def desk(self, model: Path, chat_template: str) -> FakeDesk:

@@ -182,7 +182,7 @@ async def test_files_share_an_epoch_by_weight_and_settings_go_along(data: FakeDa
         assert [source.weight for source in app.screen.draft.sources] == [1.0, 2.0]
 
 
-async def test_the_report_is_made_in_the_background_and_its_fix_is_one_key(data: FakeData) -> None:
+async def test_the_report_is_made_in_the_background_and_its_fix_is_one_key(data: FakeData, monkeypatch) -> None:
     data.report_hold = threading.Event()
     app = start(data)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -191,10 +191,12 @@ async def test_the_report_is_made_in_the_background_and_its_fix_is_one_key(data:
         await until(pilot, lambda: "20,000 rows/s" in screen_text(app) and "4 s left" in screen_text(app))
         data.report_hold.set()
         await until(pilot, lambda: "3 held-out rows are among the training rows" in screen_text(app))
+        assert screen.why_not("whole") == "it is of every row already"
         await pilot.press("f", "j", "f")
         assert screen.board.settings == {"data.duplicates": "drop_exact", "data.personal": "mask"}
+        monkeypatch.setattr("tui.widgets.data_report.REPORT_ROWS", 50)  # fewer than there are rows
         await pilot.press("r", "W")
-        await until(pilot, lambda: data.reported == [2000, 2000, None] or data.reported[-1] is None)
+        await until(pilot, lambda: data.reported == [2000, None])
         await until(pilot, lambda: "3 held-out rows" in screen_text(app))
         await pilot.press("g", "v")
         await until(pilot, lambda: [row.line for row in screen.query_one(SampleView).rows] == [7, 9])
@@ -207,7 +209,8 @@ async def test_every_row_is_prepared_in_the_background_and_counted_exactly(data:
         screen = await reach_sample(pilot)
         await choose_model(pilot)
         await until(pilot, lambda: "preparing 34 %" in screen_text(app))
-        assert "41,000 rows/s" in screen_text(app).splitlines()[0]
+        (line,) = [line for line in screen_text(app).splitlines() if "preparing 34 %" in line]
+        assert "41,000 rows/s" in line and "2 min left" in line
         data.prepare_hold.set()
         await until(pilot, lambda: "3 of them held out" in screen_text(app))
         assert screen.board.lengths.complete
@@ -302,7 +305,20 @@ def picture_of(view: str):
         if view == "xray":
             await pilot.press("s", *["j"] * 19)
         await pilot.press({"xray": "x", "lengths": "t"}.get(view, view[0]))
-        signs = {"xray": " end", "report": "3 held-out rows", "sample": "line 1"}
-        await until(pilot, lambda: screen.flow.progress is None and signs.get(view, "") in screen_text(pilot.app))
+        signs = {"xray": "among them", "report": "3 held-out rows", "sample": "line 1"}
+        await until(pilot, lambda: screen.board.progress is None and signs.get(view, "") in screen_text(pilot.app))
 
     return before
+
+
+async def test_files_of_kinds_that_do_not_go_together_are_told(data: FakeData, tmp_path: Path) -> None:
+    data.files = [tmp_path / "chats.jsonl", tmp_path / "liked.jsonl"]
+    write_rows(data.files[0], intake_rows(5))
+    write_rows(data.files[1], [{"prompt": "How?", "completion": f"So {n}.", "label": n % 2 == 0} for n in range(6)])
+    choice = DataChoice(tuple(SourceSection(path=path) for path in data.files))
+    app = ScreenApp(DataScreen(data.sources(), choice))
+    async with app.run_test(size=(100, 24)) as pilot:
+        await until(pilot, lambda: "one run learns from one kind" in screen_text(app))
+        assert app.shown.why_not("take") == "it cannot be learnt from so"
+        await pilot.press("f", "j", "d")
+        await until(pilot, lambda: app.shown.board.problem() is None and app.shown.why_not("take") is None)

@@ -117,4 +117,5 @@ def test_the_children_behind_the_screen_tell_of_every_row(home: Path) -> None:
     assert prepared.counts.cut == sum(row.tokens > 128 for row in lengths) - lost
     *_, findings = sources.report(choice, None)
     assert any("the same as an earlier" in each.title and each.fix is not None for each in findings), findings
-    assert sources.has_personal("write to ana.ruiz@clinic.example") and not sources.has_personal("Note 3")
+    assert sources.find_personal("write to ana.ruiz@clinic.example") == [(9, 32, "e-mail addresses")]
+    assert not sources.find_personal("Note 3")

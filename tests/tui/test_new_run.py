@@ -17,8 +17,9 @@ from profiles.problem import Problem
 from tui.screens.new_run import NewRunScreen
 from tui.terminal import Terminal
 from tui.widgets.data_board import DataChoice
-from tui.widgets.new_run_draft import SETTINGS, check
+from tui.widgets.new_run_draft import SETTINGS, Draft, check
 from tui.widgets.new_run_places import Place, completions, data_places, held_out_beside, model_places
+from tui.widgets.new_run_sources import Sources
 from tui.widgets.plan_step import PlanStep
 
 ROWS = [
@@ -379,6 +380,23 @@ def test_the_command_says_how_a_file_is_read() -> None:
     values = {"train": tomllib.loads(f"x = {assigned['data.train']}")["x"], "rows": int(assigned["data.rows"])}
     spec = parse_spec({"name": "n", "model": {"path": "/m"}, "data": values}, "test")
     assert spec.data.train == choice.sources and spec.data.rows == 200
+
+
+def test_what_was_said_of_the_data_is_what_the_run_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
+    for name in ("a", "b", "held"):
+        (tmp_path / f"{name}.csv").write_text("ask,say\n" + "".join(f"{n}?,{name}{n}\n" for n in range(8)))
+    read_so = {"shape": "pair", "columns": {"question": "ask", "answer": "say"}}
+    train = (
+        SourceSection(path=tmp_path / "a.csv", weight=3.0, **read_so),
+        SourceSection(path=tmp_path / "b.csv", weight=2.0, **read_so),
+    )
+    held_out = SourceSection(path=tmp_path / "held.csv", **read_so)
+    draft, sources = Draft(model=MODEL_DIRECTORY), Sources()
+    draft.take_data(DataChoice(train, held_out, {"data.duplicates": "drop_exact"}))
+    draft.gathered = sources.gather(draft)
+    spec = sources.propose(draft).spec
+    assert spec.data.train == train and spec.data.held_out == held_out and spec.data.duplicates == "drop_exact"
 
 
 def test_models_are_found_where_people_keep_them(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,6 +26,9 @@ _SAMPLES_SHOWN = 2
 _EXCERPT = 300
 # Enough for a median and a longest that mean something, in a second.
 _ROWS_MEASURED = 1000
+_OF_MODELS = (".safetensors", ".gguf", ".bin", ".pt")
+# Of a folder's files and folders; who gives a larger one without any data among the first says what it is with --shape.
+_ENTRIES_LOOKED_AT = 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,13 +57,12 @@ def is_data(path: Path) -> bool:
     """Whether a folder holds data rather than a model."""
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return False
-    models = (".safetensors", ".gguf", ".bin", ".pt")
     try:
-        return any(_names_data(each) for each in path.iterdir()) and not any(
-            each.suffix in models for each in path.iterdir()
-        )
+        if any(each.suffix in _OF_MODELS for each in path.iterdir()):
+            return False
     except OSError:
         return False
+    return any(map(_names_data, islice(path.rglob("*"), _ENTRIES_LOOKED_AT)))
 
 
 def run(path: Path, arguments: argparse.Namespace, output: Output) -> int:
@@ -73,10 +76,10 @@ def run(path: Path, arguments: argparse.Namespace, output: Output) -> int:
     found = preview(source)
     refusal = _refusal(found)
     told: dict[str, Any] = {}
-    if arguments.model is not None:
+    if arguments.model is not None and found.samples:  # else the refusal says why there is no row to look at
         with Desk(arguments.model.expanduser(), arguments.chat_template) as desk:
             told = _ask(desk, found, arguments)
-    elif arguments.row is not None:
+    elif arguments.model is None and arguments.row is not None:
         raise Problem("--row", "says which row to show, but not for which model", "Give a model's folder with --model.")
     if arguments.json:
         problems = [refusal.as_dict()] if refusal else []
@@ -125,6 +128,10 @@ def _ask(desk: Desk, found: DataPreview, arguments: argparse.Namespace) -> dict[
     try:
         sequences = desk.xray(found.source, line, length, train_on)
     except Problem as problem:
+        if "tool call" in problem.what and arguments.chat_template == "model":
+            raise Problem(
+                problem.where, problem.what, "Give --chat-template chatml, which writes tool calls."
+            ) from None
         if "no chat template" not in problem.what or desk.has_template:
             raise
         name, reason = desk.suggested_template()
@@ -185,7 +192,9 @@ def _data_lines(found: DataPreview, with_samples: bool) -> Iterator[str]:
     yield from (f"or else     {suggestion.words}" for suggestion in found.suggestions)
     if found.reject_count:
         yield f"set aside   {counted(found.reject_count, 'row')}"
-        yield from (f"            {row}" for row in found.rejected[:_REJECTS_SHOWN])
+        # Where nothing tells what the columns are, every row has the one reason that stands below.
+        shown = () if found.unclear else found.rejected[:_REJECTS_SHOWN]
+        yield from (f"            {row}" for row in shown)
     for sample in found.samples[:_SAMPLES_SHOWN] if with_samples else ():
         yield ""
         yield f"{found.unit} {sample.line:,}:"

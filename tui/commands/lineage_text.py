@@ -8,6 +8,9 @@ from typing import Any
 from profiles.problem import printable
 from tui.format import bytes_text
 
+# Kinds of content that no chat template writes.
+_WITHOUT_TEMPLATE = ("text", "labelled", "similar")
+
 
 def lineage_lines(data: Mapping[str, Any]) -> Iterator[str]:
     """The lines on the "data" section of a lineage.json; none where the data was not prepared yet."""
@@ -25,7 +28,9 @@ def lineage_lines(data: Mapping[str, Any]) -> Iterator[str]:
     if not data:
         return
     template, tokenizer = data["chat_template"], data["tokenizer"]
-    yield f"template {printable(template['name'], 200)}, SHA-256 {template['sha256'][:16]}"
+    if data["kind"] not in _WITHOUT_TEMPLATE:
+        named = "the model's own" if template["name"] == "model" else printable(template["name"], 200)
+        yield f"template {named}, SHA-256 {template['sha256'][:16]}"
     yield f"tokens   tokenizer {tokenizer['sha256'][:16]}, {_split(data)}"
     if filters := _filters(data):
         yield f"filters  {filters}"

@@ -15,7 +15,7 @@ from engine.data.source import Source
 from profiles.problem import Problem
 from tui.commands import status
 from tui.commands.output import Output
-from tui.format import bytes_text, count_text, counted, duration_text, rate_text
+from tui.format import bytes_text, count_text, counted, duration_text, rate_text, share_text
 
 _POLL_SECONDS = 0.25
 _BAR_CELLS = 30
@@ -73,9 +73,9 @@ def run(arguments: argparse.Namespace, source: Source, output: Output) -> int:
 def progress_text(progress: Progress) -> str:
     if not progress.rows_per_second:
         return f"{progress.doing} ..."
-    share = progress.done_bytes / max(1, progress.total_bytes)
+    share = share_text(round(progress.done_bytes / max(1, progress.total_bytes), 2))
     return (
-        f"{progress.doing}: {bytes_text(progress.done_bytes)} of {bytes_text(progress.total_bytes)} ({share:.0%}), "
+        f"{progress.doing}: {bytes_text(progress.done_bytes)} of {bytes_text(progress.total_bytes)} ({share}), "
         f"{rate_text(progress.rows_per_second, 'rows/s')}"
     )
 
@@ -124,10 +124,8 @@ def _length_lines(lengths: LengthReport) -> Iterator[str]:
         yield _line("", f"{count_text(start):>9} {bar:<{_BAR_CELLS}} {count_text(count)}")
     for cut in lengths.cuts:
         if cut.rows:
-            yield _line(
-                "cut at",
-                f"{cut.length:>6,} tokens: {counted(cut.rows, 'row')}, {cut.lost_share:.1%} of all tokens",
-            )
+            lost = share_text(round(cut.lost_share, 3))
+            yield _line("cut at", f"{cut.length:>6,} tokens: {counted(cut.rows, 'row')}, {lost} of all tokens")
 
 
 def _duplicate_lines(name: str, found: Duplicates) -> Iterator[str]:
@@ -136,16 +134,16 @@ def _duplicate_lines(name: str, found: Duplicates) -> Iterator[str]:
         told += f"; {counted(found.across, 'held-out row')} of training rows"
     yield _line(name, told)
     for pair in (*found.across_pairs, *found.pairs)[:_PLACES_SHOWN]:
-        alike = f" ({pair.similarity:.0%} alike)" if pair.similarity not in (None, 1.0) else ""
+        alike = f" ({share_text(round(pair.similarity, 2))} alike)" if pair.similarity not in (None, 1.0) else ""
         yield _line("", f"{_short(pair.row)} is {_short(pair.of, pair.row)}{alike}: {pair.row.excerpt}")
 
 
 def _tally_lines(name: str, found: Tally) -> Iterator[str]:
     shown = found.values[:_VALUES_SHOWN]
     rest = found.rows - sum(count for _, count in shown)
-    parts = [f"{value} {count / max(1, found.rows):.1%}" for value, count in shown]
+    parts = [f"{value} {share_text(round(count / max(1, found.rows), 3))}" for value, count in shown]
     if rest:
-        parts.append(f"others {rest / found.rows:.1%}")
+        parts.append(f"others {share_text(round(rest / found.rows, 3))}")
     yield _line(name, ", ".join(parts) if parts else "none")
 
 

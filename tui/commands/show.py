@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
+from engine.data.shapes import KIND_WORDS
 from engine.run.directory import RunDirectory, find_run
 from engine.run.events import RunState
 from engine.run.folding import read_state
 from engine.run.lineage import read_lineage
 from engine.run.summary import STATE_GLYPHS, RunSummary, summarise
+from profiles.problem import printable
 from tui.commands import status
 from tui.commands.lineage_text import lineage_lines
 from tui.commands.output import Output
@@ -22,10 +25,11 @@ from tui.commands.wording import (
     sample_lines,
     sources_table,
 )
-from tui.format import bytes_text, duration_text, loss_text, moment_text, steps_text
+from tui.format import bytes_text, count_text, duration_text, loss_text, moment_text, steps_text
 from tui.run_words import adjusted_words, out_of_memory_words, probe_words
 
 _SAMPLES_SHOWN = 3
+_CLASSES_SHOWN = 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +49,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         output.json(as_dict(found, summary, state))
         return status.DONE
     output.line(f"{summary.name}   {STATE_GLYPHS[summary.state]} {summary.state}")
-    output.lines(_facts(summary, state))
+    data = read_lineage(found).get("data", {})
+    output.lines(_facts(summary, state, data))
     if summary.state in ("running", "preparing"):
         output.line(progress_text(state))
     if summary.why:
@@ -55,7 +60,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         output.line(f"         fix: {state.problem['fix']}")
     for note in state.notes:
         output.line(f"note     {note}")
-    output.lines(list(lineage_lines(read_lineage(found).get("data", {}))))
+    output.lines(list(lineage_lines(data)))
     for lines in (sources_table(state), measurements_table(state), output_lines(found, state)):
         output.lines(["", *lines] if lines else [])
     output.line()
@@ -89,11 +94,12 @@ def as_dict(found: RunDirectory, summary: RunSummary, state: RunState) -> dict[s
     }
 
 
-def _facts(summary: RunSummary, state: RunState) -> list[str]:
+def _facts(summary: RunSummary, state: RunState, data: Mapping[str, Any]) -> list[str]:
     lines = [
         f"folder   {summary.path}",
         f"model    {summary.model}",
         f"data     {summary.data}",
+        f"learns   {_learns(summary.objective, data)}",
         f"started  {moment_text(summary.started_at)}, trained for {duration_text(state.training_seconds)}",
         f"step     {steps_text(summary.step, summary.planned_steps)}, loss {loss_text(summary.loss)}",
     ]
@@ -109,3 +115,12 @@ def _facts(summary: RunSummary, state: RunState) -> list[str]:
     if state.ladder:
         lines.append(f"ladder   {out_of_memory_words(state)}; now {adjusted_words(state)}")
     return lines
+
+
+def _learns(objective: str, data: Mapping[str, Any]) -> str:
+    """By which objective from what, as far as the data were looked at."""
+    kind = data.get("kind")
+    words = f"{objective}, from {KIND_WORDS[kind]}" if kind in KIND_WORDS else objective
+    classes = ", ".join(printable(label, 40) for label in data.get("labels", ())[:_CLASSES_SHOWN])
+    more = len(data.get("labels", ())) - _CLASSES_SHOWN
+    return words + (f": {classes}" if classes else "") + (f" and {count_text(more)} more" if more > 0 else "")

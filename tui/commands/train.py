@@ -26,7 +26,7 @@ _SPEC_KEYS = {"model": "model.path", "data": "data.train", "held_out": "data.hel
 # What follows from how much there is to learn from, and is decided anew when a run goes on with other rows.
 _OF_LENGTH = (
     *("data.held_out_share", "train.epochs", "train.micro_batch", "train.gradient_accumulation"),
-    *("schedule.warmup_share", "evaluation.every_steps", "checkpoint.every_steps"),
+    *("schedule.warmup_share", "evaluation.every_steps", "evaluation.rows", "checkpoint.every_steps"),
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.run.directory import RunDirectory
 from engine.run.events import Event, RunState, Sample
+from engine.run.metric_names import metric_name
 from profiles.problem import printable
 from tui.commands.output import table
 from tui.format import (
@@ -65,7 +66,7 @@ def _evaluation(event: Event) -> str:
         event["when"], f"at step {count_text(event['step'])}"
     )
     words = [f"held-out loss {loss_text(event['held_out_loss'], 'nan')} {when}"]
-    words += [f"{name} {loss_text(value)}" for name, value in (event.get("metrics") or {}).items()]
+    words += [f"{metric_name(name)} {loss_text(value)}" for name, value in (event.get("metrics") or {}).items()]
     if event.get("exact_match") is not None:
         answers = counted(event.get("answers") or 0, "answer")
         words.append(f"exact match {share_text(event['exact_match'])} of {answers}")
@@ -133,7 +134,10 @@ def measurements_table(state: RunState) -> list[str]:
         return [name, *("-" if each is None else text(each) for each in (before, after))]
 
     rows = [row("held-out loss", lambda each: loss_text(each.held_out_loss, "nan"))]
-    rows += [row(name, lambda each, name=name: loss_text(each.metrics.get(name))) for name in metric_names(state)]
+    rows += [
+        row(metric_name(name), lambda each, name=name: loss_text(each.metrics.get(name)))
+        for name in metric_names(state)
+    ]
     if any(each is not None and each.exact_match is not None for each in (before, after)):
         rows.append(row("exact match", lambda each: share_text(each.exact_match)))
     return table(("", "before", "after"), rows, right=("before", "after"))

@@ -13,7 +13,7 @@ from tui.format import count_text, counted
 # A run longer than this is shown by its beginning and its end; --json has every token.
 _LINES_OF_RUN = 12
 _LAST_LINES = 3
-_STATES = {"masked": "·", "learnt": "●", "end": "■", "cut": "✗"}
+_STATES = {"masked": "○", "learnt": "●", "end": "■", "cut": "✗"}
 _INDENT = 11
 _NARROWEST = 20
 _LONGEST_PIECE = 200
@@ -50,7 +50,7 @@ def xray_lines(xray: XRay, width: int, ascii: bool) -> Iterator[str]:
 def legend(ascii: bool) -> str:
     """What the words say."""
     border = (_ASCII_MARKS if ascii else _MARKS).border
-    words = "● learnt: a target  · masked: read only  ■ end: the end token, learnt  ✗ cut: left out"
+    words = "● learnt: a target  ○ masked: read only  ■ end: the end token, learnt  ✗ cut: left out"
     return f"{words}  {border} between tokens"
 
 

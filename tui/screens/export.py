@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ADAPTER_KINDS: dict[Form, str] = {
     "adapter": "the adapter alone, loaded beside its base model",
-    "merged": "one whole model, the adapter worked into the base",
+    "merged": "one whole model: base and adapter in one",
 }
 MODEL_KINDS: dict[Form, str] = {"merged": "the whole model, as the run left it"}
 """Of a run that tuned the model's own weights."""

@@ -15,7 +15,7 @@ from textual.widgets import Static
 from tui.keys import APP_KEYS, Key, KeyedScreen
 from tui.theme import Look, look_of
 
-KEY_WIDTH = 11
+KEY_WIDTH = 13
 WIDTH = 78
 BESIDE = 10
 """What border, padding and scroll bar take of it."""
@@ -46,13 +46,20 @@ class HelpScreen(ModalScreen[None]):
         screen = self._explained if isinstance(self._explained, KeyedScreen) else None
         with VerticalScroll(classes="dialog", id="help"):
             yield Static(Text(screen.TITLE_WORD if screen else "Keys", style=look.strong))
-            for keys in (screen.KEYS if screen else (), APP_KEYS):
+            here = screen.all_keys[: -len(APP_KEYS)] if screen else ()
+            names = {key.name for key in here}
+            elsewhere = [key for key in screen.KEYS if key.name not in names] if screen else []
+            for keys in (here, APP_KEYS):
                 yield Static(Text("\n").join(line for key in keys for line in self._lines(key, look)))
+            if elsewhere:
+                yield Static(Text("Elsewhere on this screen", style=look.strong))
+                lines = [line for key in elsewhere for line in self._lines(key, look, with_reason=False)]
+                yield Static(Text("\n").join(lines))
             yield Static(Text(MEMORY_TEXT, style=look.dim))
 
-    def _lines(self, key: Key, look: Look) -> list[Text]:
+    def _lines(self, key: Key, look: Look, with_reason: bool = True) -> list[Text]:
         screen = self._explained
-        reason = screen.why_not(key.name) if isinstance(screen, KeyedScreen) else None
+        reason = screen.why_not(key.name) if with_reason and isinstance(screen, KeyedScreen) else None
         room = min(WIDTH, self.app.size.width) - BESIDE - KEY_WIDTH
         lines = [Text(line) for line in textwrap.wrap(key.help, max(16, room))]
         if reason:

@@ -186,6 +186,8 @@ class MonitorScreen(RunScreen):
             return None
         if self._snapshot is None:
             return "the run is being read"
+        if name == "chat" and not self._snapshot.writes:
+            return "its model does not write"
         return run_actions.why_not(name, self._snapshot.word, bool(self._snapshot.state.outputs))
 
     def do_back(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.data.shapes.parts import KIND_WORDS, goes_with
 from engine.spec import DataSection, SourceSection
 from profiles.problem import Problem
 from tui.format import duration_text, rate_text, share_text
@@ -49,10 +50,14 @@ class Counts:
     """Of every row; else of those that were read so far."""
     held_out: int | None = None
     """How many of the usable rows are held out."""
+    in_held_out_file: int | None = None
+    """Usable rows of the file that is held out; they are none of these."""
     left_out: int = 0
     """Rows beyond the number that data.rows asks for."""
     estimated_rows: int | None = None
     """How many rows there are in all, as far as the size tells, when not all were read."""
+    trained: tuple[int, ...] = ()
+    """Of each source, how many rows are trained on; () before all were prepared."""
 
     @property
     def rows(self) -> int:
@@ -132,8 +137,12 @@ class DataBoard:
     """Why rows cannot be written with the model's tokenizer and template."""
     suggested_template: tuple[str, str] | None = None
     """The known chat template that suits the model, and why, where its own cannot be used."""
+    progress: Progress | None = None
+    """Of the preparation of every row, while it goes on."""
     prepare_problem: Problem | None = None
     """Why a run would stop before it has begun."""
+    token_findings: tuple[Finding, ...] = ()
+    """What is to be said of the first rows as this model reads them, and of its tokenizer and template."""
 
     def take(self, choice: DataChoice) -> None:
         """Begin with a choice that was made before."""
@@ -183,8 +192,13 @@ class DataBoard:
 
     def forget(self) -> None:
         """What depends on how rows are read is no longer known."""
-        self.lengths = self.prompts = self.prepared = self.template_problem = self.prepare_problem = None
+        self.forget_tokens()
         self.findings = ()
+
+    def forget_tokens(self) -> None:
+        """What depends on the tokens of the rows is no longer known; what the report found in the files stands."""
+        self.lengths = self.prompts = self.prepared = self.template_problem = self.prepare_problem = None
+        self.token_findings = ()
 
     def counts(self) -> Counts | None:
         """Of all sources together; None before the first look at each."""
@@ -205,6 +219,18 @@ class DataBoard:
             exact=complete and (not longer or (self.lengths is not None and self.lengths.rows == usable)),
             estimated_rows=None if complete else sum(each.estimated_rows for each in previews),
         )
+
+    def trained_rows(self) -> list[int]:
+        """Of each source, how many rows are trained on; an estimate before all were prepared, 0 where nothing is
+        known."""
+        if self.prepared is not None and len(self.prepared.trained) == len(self.sources):
+            return list(self.prepared.trained)
+        kept = 1.0 if self.held_out is not None else 1.0 - self.value("data.held_out_share")
+        found = [state.found for state in self.sources]
+        usable = [each.estimated_rows * each.usable_rows / max(1, each.rows) if each else 0.0 for each in found]
+        limit = self.value("data.rows")
+        kept *= min(1.0, limit / sum(usable)) if limit and sum(usable) else 1.0
+        return [round(kept * rows) for rows in usable]
 
     def _shares_cut(self) -> tuple[float, float]:
         """Of the usable rows: what share is longer than the sequence length, and what share loses all of its answer,
@@ -240,6 +266,18 @@ class DataBoard:
                 # The rest of a large file may make up for what is wrong at its beginning.
                 if refusal is not None and (state.preview.complete or not state.preview.usable_rows):
                     return refusal
+        return self.unlike()
+
+    def unlike(self) -> Problem | None:
+        """Why these files cannot be learnt from in one run, if so: what they hold takes another objective."""
+        kinds = [(state.section.path, state.found.kind) for state in self.sources if state.found and state.found.kind]
+        for path, kind in kinds[1:]:
+            first, first_kind = kinds[0]
+            if kind is not None and first_kind is not None and not goes_with(kind, first_kind):
+                what = f"holds {KIND_WORDS[kind]}, and {first.name} {KIND_WORDS[first_kind]}"
+                return Problem(
+                    path.name, what, "Learn from them in runs of their own, or read one as the other's kind."
+                )
         return None
 
     def choice(self) -> DataChoice:

@@ -60,7 +60,9 @@ def prepare(choice: DataChoice) -> Iterator[Progress | DataPrepared]:
             aside=sum(source["set_aside"] for source in trained_on),
             left_out=sum(source["left_out"] for source in trained_on),
             exact=True,
-            held_out=sum(source["held_out"] for source in account["sources"]),
+            held_out=None if choice.held_out else sum(source["held_out"] for source in trained_on),
+            in_held_out_file=sum(source["held_out"] for source in account["sources"]) if choice.held_out else None,
+            trained=tuple(source["trained"] for source in trained_on),
         ),
         table,
     )
@@ -122,7 +124,8 @@ def _finding(each: Found) -> Finding:
         fix = SetValue(*each.setting, label)
     places = tuple(f"{place.unit} {place.line:,}: {place.excerpt}" for place in each.places)
     grave = any(word in each.key for word in GRAVE)
-    return Finding("bad" if grave else "warn", each.what, (each.fix, *places), fix, lines)
+    advice = () if each.setting is not None else (each.fix,)
+    return Finding("bad" if grave else "warn", each.what, places, fix, lines, advice)
 
 
 def _tally(tally: Tally) -> str:

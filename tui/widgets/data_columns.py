@@ -14,6 +14,7 @@ from profiles.problem import Problem, printable
 from tui.format import share_text
 from tui.theme import Look
 from tui.widgets.data_board import DataBoard
+from tui.widgets.data_content import Part as RowPart
 from tui.widgets.data_content import parts_of
 from tui.widgets.data_view import DataView
 from tui.widgets.new_run_text import drawable, problem_line
@@ -179,7 +180,7 @@ class ColumnsView(DataView):
         lines.append(Text(head if columns else "  no columns", style=look.dim))
         under = len(lines)
         lines += [self._column_line(column, index, names, width, look) for index, column in enumerate(columns)]
-        below = self._understood(width, look)
+        below = self._understood(width, max(3, height // 3), look)
         room = height - len(below) - 1
         place = self.cursor if self.cursor < len(settings) else under + self.cursor - len(settings)
         self._top = max(0, min(self._top, place, len(lines) - room), place - room + 1)
@@ -228,8 +229,8 @@ class ColumnsView(DataView):
             line.stylize_before(look.selected)
         return line
 
-    def _understood(self, width: int, look: Look) -> list[Text]:
-        """The cursor's part in a sentence, and how the first row is understood now."""
+    def _understood(self, width: int, height: int, look: Look) -> list[Text]:
+        """The cursor's part in a sentence, and how the first row is understood now, in at most so many lines."""
         state = self.board.source
         lines = [Text(drawable(self._sentence(), look), style=look.dim)]
         if state.preview is None:
@@ -239,7 +240,7 @@ class ColumnsView(DataView):
         if not state.preview.samples:
             why = str(state.preview.rejected[0]) if state.preview.rejected else "there are no rows"
             return [*lines, Text(drawable(f"{look.glyph('✗', 'x')} {why}", look), style=look.bad), Text()]
-        for part in parts_of(state.preview.samples[0].content)[:2]:
+        for part in _most_telling(parts_of(state.preview.samples[0].content), height - 1):
             text = printable(" ".join(part.text[:400].split()), 300)
             mark = look.glyph("●", "*") if part.learnt else look.glyph("○", "o")
             line = Text(f"{mark} {part.word:<10} ", style=look.accent if part.learnt else look.dim)
@@ -256,6 +257,13 @@ class ColumnsView(DataView):
         if role is not None:
             return f"{part}: {role.sentence}"
         return f"This column is not used. Still to point at: {', '.join(missing)}." if missing else "It is not used."
+
+
+def _most_telling(parts: Sequence[RowPart], count: int) -> list[RowPart]:
+    """So many parts of a row around the first that is learnt: what stands before it, and what comes after."""
+    learnt = next((index for index, part in enumerate(parts) if part.learnt), 0)
+    first = max(0, min(learnt - 1, len(parts) - count))
+    return list(parts[first if learnt >= count else 0 :][:count])
 
 
 def _names(columns: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +14,7 @@ from tui.widgets.data_length_table import whole_at
 if TYPE_CHECKING:
     from engine.data.preview import DataPreview
     from engine.data.source import Source
+    from engine.data.tokens.desk import Survey
     from tui.widgets.data_board import DataBoard
     from tui.widgets.new_run_draft import Value
 
@@ -21,6 +23,8 @@ ViewName = Literal["sample", "xray", "lengths", "columns", "report", "mix"]
 
 CUT_SHARE_TOLD = 0.005
 """Below this share of cut rows there is nothing to decide: the counts tell of them."""
+REPORT_ROWS = 2000
+"""Rows of the first quality report; W makes one of every row."""
 REJECT_LADDER = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 
@@ -53,7 +57,14 @@ class ReadAs:
     label: str
 
 
-Fix = SetValue | Show | ReadAs
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Do once more what failed."""
+
+    label: str = "try again"
+
+
+Fix = SetValue | Show | ReadAs | Again
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +78,13 @@ class Finding:
     fix: Fix | None = None
     lines: frozenset[int] = frozenset()
     """Of some rows that it is about."""
+    advice: tuple[str, ...] = ()
+    """What to think of, in sentences."""
 
 
 def warnings_of(board: DataBoard) -> list[Finding]:
     """What a person should know before going on, the gravest first; every one has a fix."""
-    found = [*_of_reading(board), *_of_lengths(board)]
+    found = [*_of_reading(board), *_of_lengths(board), *board.token_findings]
     found += [each for each in board.findings if each.level != "good" and each.fix is not None]
     chosen = [each for each in found if not _is_done(board, each.fix)]
     return sorted(chosen, key=lambda each: each.level != "bad")
@@ -91,10 +104,14 @@ def _of_reading(board: DataBoard) -> list[Finding]:
         elif state.preview is not None and state.preview.reject_count:
             name = f" of {state.section.path.name}" if len(board.sources) > 1 else ""
             found.append(_of_rejects(state.preview, name, board.value("data.max_rejected_share")))
+    if (unlike := board.unlike()) is not None:
+        fix = Show("mix", "take one out with d: one run learns from one kind")
+        found.append(Finding("bad", _sentence(unlike), fix=fix))
     if board.template_problem is not None:
         found.append(_of_template(board, board.template_problem))
     elif board.prepare_problem is not None:
-        fix = Show("sample", "see what is set aside", "set aside")
+        rejected = "cannot be used" in board.prepare_problem.what
+        fix = Show("sample", "see what is set aside", "set aside") if rejected else Again()
         found.append(Finding("bad", _sentence(board.prepare_problem), fix=fix))
     return found
 
@@ -129,6 +146,34 @@ def _of_template(board: DataBoard, problem: Problem) -> Finding:
         name, why = board.suggested_template
         return Finding("bad", title, fix=SetValue("data.chat_template", name, f"write them as {name}: {why}"))
     return Finding("bad", title, fix=Show("mix", "choose another template"))
+
+
+def findings_of_survey(survey: Survey, source: str) -> list[Finding]:
+    """What is to be said of the first rows as the model reads them, the most frequent first. `source` names the file
+    where there are several."""
+    rows = len(survey.lengths) + sum(survey.set_aside.values())
+    of = f"{rows:,} rows of {source}" if source else f"{rows:,} rows"
+    told: list[tuple[int, Finding]] = []
+    for reason, count in survey.set_aside.items():
+        level: Level = "bad" if count == rows else "warn"
+        fix = Show("mix", "choose another template") if "template" in reason else Show("xray", "see a row's tokens")
+        told.append((count, Finding(level, f"{count:,} of {of} are set aside: a row {reason}", fix=fix)))
+    for role, count in survey.altered.items():
+        said = f"{count:,} of {of}: the chat template leaves out or changes what {role} messages say"
+        told.append((count, Finding("warn", said, fix=Show("xray", "see a row's tokens"))))
+    for sentence, count in survey.warnings.items():
+        told.append((count, Finding("warn", f"{count:,} of {of}: {sentence}", fix=Show("xray", "see a row's tokens"))))
+    return [finding for _, finding in sorted(told, key=lambda each: -each[0])]
+
+
+def findings_of_notes(notes: Sequence[str]) -> list[Finding]:
+    """What a person should know of the model's tokenizer and of the template that was chosen."""
+    found = []
+    for note in notes:
+        about_template = note.startswith("the chat template")
+        fix = Show("mix", "choose another template") if about_template else Show("xray", "see a row's tokens")
+        found.append(Finding("warn", note, fix=fix))
+    return found
 
 
 def _of_lengths(board: DataBoard) -> list[Finding]:

@@ -37,8 +37,6 @@ class DataFlow:
         self._work = DataWork(screen, sources, board)
         self._rest: Timer | None = None
         self._prepare_rest: Timer | None = None
-        self.progress: Progress | None = None
-        """Of the preparation of every row."""
 
     def close(self) -> None:
         self._work.close()
@@ -123,6 +121,7 @@ class DataFlow:
                 self._work.suggest_template(self._suggested)
         else:
             self._board.template_problem, self._board.prompts = None, found.prompts
+            self._board.token_findings = found.findings
             if self._board.prepared is None:
                 self._board.lengths = found.rows
         self._screen.repaint()
@@ -156,13 +155,13 @@ class DataFlow:
         if self._prepare_rest is not None:
             self._prepare_rest.stop()
         self._work.cancel("prepare")
-        self.progress = self._board.prepared = self._board.prepare_problem = None
+        self._board.progress = self._board.prepared = self._board.prepare_problem = None
 
     def _prepared(self, told: Progress | DataPrepared | Problem) -> None:
         if isinstance(told, Progress):
-            self.progress = told
+            self._board.progress = told
         else:
-            self.progress = None
+            self._board.progress = None
             if isinstance(told, Problem):
                 self._board.prepare_problem = told
             else:

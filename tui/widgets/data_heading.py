@@ -1,21 +1,16 @@
-"""The two lines at the top of the Data screen: what is looked at and how far the work is; the views and the model."""
+"""The two lines at the top of the Data screen: what is looked at and for which model; the views with their keys."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from profiles.problem import printable
-from tui.format import bytes_text, counted
+from tui.format import bytes_text, compact_text, counted
 from tui.widgets.data_board import DataBoard
 from tui.widgets.data_keys import CHOOSING, TITLES, VIEWS
 from tui.widgets.new_run_places import label
 from tui.widgets.new_run_text import drawable
 from tui.widgets.painted import Painted, spread
-
-if TYPE_CHECKING:
-    from tui.widgets.data_flow import DataFlow
 
 
 class _Heading(Painted):
@@ -32,11 +27,7 @@ class _Heading(Painted):
 
 
 class DataTitle(_Heading):
-    """The shown source, and at the right the preparation of all rows."""
-
-    def __init__(self, board: DataBoard, flow: DataFlow, id: str):
-        super().__init__(board, id)
-        self._flow = flow
+    """The shown source, and at the right the model whose tokens are counted."""
 
     def paint(self, width: int, height: int) -> list[Text]:
         look, board = self.look, self._board
@@ -47,25 +38,24 @@ class DataTitle(_Heading):
             more = f" +{len(board.sources) - 1}" if len(board.sources) > 1 else ""
             words.append(printable(state.section.path.name, 60) + more)
             if state.found is not None:
-                about = "" if state.found.complete else "about "
-                words += [f"{about}{counted(state.found.estimated_rows, 'row')}", bytes_text(state.found.bytes)]
+                rows = state.found.estimated_rows
+                known = counted(rows, "row") if state.found.complete else f"about {compact_text(rows)} rows"
+                words += [known, bytes_text(state.found.bytes)]
         line.append("   ").append(drawable(look.separator.join(words), look), style=look.dim)
-        progress = self._flow.progress
-        right = drawable(look.separator.join(progress.words()), look) if progress else TITLES.get(self._view, "")
-        return [spread(line, Text(right, style=look.accent), width, look)]
+        if self._view in CHOOSING:
+            return [spread(line, Text(TITLES[self._view], style=look.accent), width, look)]
+        model = label(board.model) if board.model else "choose a model"
+        right = Text("M ", style=look.accent).append(drawable(printable(model, 40), look), style=look.dim)
+        return [spread(line, right, width, look)]
 
 
 class DataTabs(_Heading):
-    """The views with their keys, and the model whose tokens are counted."""
+    """The views with their keys; the one that is shown stands out."""
 
     def paint(self, width: int, height: int) -> list[Text]:
         look = self.look
-        if self._view in CHOOSING:
-            return []
         line = Text(no_wrap=True)
         for name, (key, word) in VIEWS.items():
             line.append(f"{key} ", style=look.accent)
             line.append(word, style=f"{look.strong} underline" if name == self._view else look.dim).append("  ")
-        model = label(self._board.model) if self._board.model else "no model"
-        right = Text("M ", style=look.accent).append(drawable(printable(model, 40), look), style=look.dim)
-        return [spread(line, right, width, look)]
+        return [line]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from tui.format import count_text, counted
+from tui.format import compact_text, count_text, counted
 from tui.theme import Look
 from tui.widgets.data_board import Counts, DataBoard
 from tui.widgets.data_findings import Finding, warnings_of
-from tui.widgets.data_report import sign_of
+from tui.widgets.data_report import bar_text, sign_of
 from tui.widgets.new_run_text import drawable
 from tui.widgets.painted import Painted, cut, spread
+
+BAR = 12
+"""Cells of the bar in the rule."""
 
 
 class DataLedger(Painted):
@@ -35,8 +38,7 @@ class DataLedger(Painted):
 
     def paint(self, width: int, height: int) -> list[Text]:
         look = self.look
-        rule = Text(look.glyph("─", "-") * width, style=look.faint)
-        lines = [rule, self._counts(width, look)]
+        lines = [self._rule(width, look), self._counts(width, look)]
         warnings = warnings_of(self.board)
         self._chosen %= max(1, len(warnings))
         if not warnings:
@@ -50,6 +52,18 @@ class DataLedger(Painted):
             if index == self._chosen:
                 lines.append(self._fix(each, len(warnings), width, look))
         return lines
+
+    def _rule(self, width: int, look: Look) -> Text:
+        """A rule, in which stands how far the preparation of every row is while it goes on."""
+        rule, progress = look.glyph("─", "-"), self.board.progress
+        if progress is None:
+            return Text(rule * width, style=look.faint)
+        what, *more = progress.words()
+        line = Text(f"{rule * 2} ", style=look.faint, no_wrap=True).append(f"{what} ", style=look.accent)
+        line.append_text(bar_text(progress.share, BAR, look)).append(
+            f" {look.separator.join(more)} " if more else " ", style=look.dim
+        )
+        return cut(line.append(rule * max(0, width - line.cell_len)), width, look)
 
     def _counts(self, width: int, look: Look) -> Text:
         counts = self.board.counts()
@@ -86,7 +100,9 @@ def counts_line(counts: Counts, look: Look) -> Text:
         line.append(" + ", style=look.dim).append(f"{count_text(counts.left_out)} left out", style=look.dim)
     line.append(f" = {counted(counts.rows, 'row')}", style=look.strong)
     if counts.estimated_rows is not None:
-        line.append(f" read of about {count_text(counts.estimated_rows)}", style=look.dim)
+        line.append(f" read of about {compact_text(counts.estimated_rows)}", style=look.dim)
     if counts.held_out is not None:
         line.append(f"{look.separator}{count_text(counts.held_out)} of them held out", style=look.dim)
+    if counts.in_held_out_file is not None:
+        line.append(f"{look.separator}{count_text(counts.in_held_out_file)} more held out", style=look.dim)
     return line

@@ -15,6 +15,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 class LengthsView(DataView):
     keys = ("less", "more")
+    change_word = "length"
 
     def why_not(self, name: str) -> str | None:
         return "the lengths are not counted yet" if self.board.lengths is None else None

@@ -9,7 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from profiles.problem import printable
-from tui.format import count_text, share_text
+from tui.format import compact_text, count_text, share_text
 from tui.theme import Look
 from tui.widgets.data_board import OF_TOKENS, DataBoard, SourceState
 from tui.widgets.data_view import DataView
@@ -19,6 +19,9 @@ from tui.widgets.painted import cut, fit, right
 WEIGHTS = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 10.0, 20.0, 50.0, 100.0)
 REPEATS = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 10.0)
 LABEL = 20
+NUMBERS = 49
+"""Columns that a source's numbers take."""
+LEAST_NAME, MOST_NAME = 9, 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ class MixView(DataView):
                 at = choice.values.index(now) if now in choice.values else 0
                 self.board.set(choice.field, choice.values[(at + direction) % len(choice.values)])
             if choice.field in OF_TOKENS:
-                self.board.forget()
+                self.board.forget_tokens()
         self.post_message(self.Changed())
         self.repaint()
 
@@ -138,6 +141,8 @@ class MixView(DataView):
         else:
             choice = self._choices()[self.cursor - len(self.board.sources)]
             self.board.set(choice.field, None)
+            if choice.field in OF_TOKENS:
+                self.board.forget_tokens()
         self.post_message(self.Changed())
         self.repaint()
 
@@ -155,36 +160,58 @@ class MixView(DataView):
 
     def paint(self, width: int, height: int) -> list[Text]:
         look, sources = self.look, self.board.sources
-        shares = epoch_rows(sources)
-        head = f"  {'learnt from':<{LABEL + 12}}  {'rows':>11}  {'weight':>6}  {'times':>6}  {'of an epoch':>11}"
-        lines = [Text(head, style=look.dim)]
-        total = sum(rows for _, rows in shares) or 1
-        for index, (state, (times, rows)) in enumerate(zip(sources, shares, strict=True)):
-            lines.append(self._source_line(state, index, times, rows / total, width, look))
+        lines = self._sources(width, look)
         lines.append(Text())
         under = len(lines)
         for index, choice in enumerate(self._choices()):
             lines.append(self._choice_line(choice, index, width, look))
         place = 1 + self.cursor if self._on_source is not None else under + self.cursor - len(sources)
+        # The first source is shown with the heads of its columns.
+        place = 0 if self.cursor == 0 else place
         room = height - 2
         self._top = max(0, min(self._top, place, len(lines) - room), place - room + 1)
         shown = [cut(line, width, look) for line in lines[self._top : self._top + room]]
         meaning = Text(drawable(self._meaning(), look), style=look.dim)
         return [*shown, *[Text()] * (room - len(shown)), Text(), cut(meaning, width, look)]
 
-    def _source_line(self, state: SourceState, index: int, times: float, share: float, width: int, look: Look) -> Text:
+    def _sources(self, width: int, look: Look) -> list[Text]:
+        """Every source with what it gives to an epoch, and the sum of an epoch."""
+        sources = self.board.sources
+        trained = self.board.trained_rows()
+        shares = epoch_rows(sources, trained)
+        exact = self.board.prepared is not None
+        name = max(LEAST_NAME, min(MOST_NAME, width - 2 - NUMBERS))
+        total = sum(rows for _, rows in shares)
+        head = f"  {'learnt from':<{name}}{'rows':>11}{'weight':>8}{'repeats':>9}{'in an epoch':>13}{'share':>8}"
+        lines = [Text(head, style=look.dim)]
+        for index, (state, (times, rows)) in enumerate(zip(sources, shares, strict=True)):
+            in_epoch = _estimate(rows, exact) if rows else "-"
+            share = share_text(round(rows / total, 3)) if total else "-"
+            lines.append(self._source_line(state, index, (times, in_epoch, share), name, width, look))
+        if len(sources) > 1:
+            said = f"  {'an epoch':<{name}}{'':>28}{right(_estimate(total, exact), 13, look)}{'100 %':>8}"
+            lines.append(Text(said, style=look.strong))
+            if repeated := round(total - sum(min(rows, own) for (_, rows), own in zip(shares, trained, strict=True))):
+                said = f"  {'of these, repeats':<{name}}{'':>28}{right(_estimate(repeated, exact), 13, look)}"
+                lines.append(Text(said, style=look.dim))
+        return lines
+
+    def _source_line(
+        self, state: SourceState, index: int, epoch: tuple[float, str, str], names: int, width: int, look: Look
+    ) -> Text:
+        """`epoch`: how often its rows come, how many rows that makes, and their share of the epoch, in words."""
         chosen = index == self.cursor
-        name = fit(drawable(printable(state.section.path.name, 80), look), LABEL + 12, look)
+        times, in_epoch, share = epoch
+        name = fit(drawable(printable(state.section.path.name, 80), look), names, look)
         line = Text(no_wrap=True).append("  ").append(name, style=look.strong)
         found = state.found
-        about = "" if found is None or found.complete else "~"
-        rows = f"{about}{count_text(found.estimated_rows)}" if found else "-"
+        rows = _estimate(found.estimated_rows, found.complete) if found else "-"
         weight = f"{state.section.weight:g}" if state.section.weight else "-"
         if chosen:
             weight = f"<{weight}>" if len(self.board.sources) > 1 else weight
         repeats = f"<{times:.3g}>" if chosen and len(self.board.sources) == 1 else f"{times:.3g}"
-        line.append(f"  {rows:>11}  {weight:>6}  {repeats:>6}  ")
-        line.append(right(share_text(round(share, 3)), 11, look))
+        line.append(f"{rows:>11}{weight:>8}{repeats:>9}")
+        line.append(right(in_epoch, 13, look)).append(right(share, 8, look), style=look.dim)
         return _marked(line, chosen, width, look)
 
     def _choice_line(self, choice: Choice, index: int, width: int, look: Look) -> Text:
@@ -206,14 +233,14 @@ class MixView(DataView):
     def _meaning(self) -> str:
         if self._on_source is not None:
             if len(self.board.sources) == 1:
-                return "How often each of its rows comes in an epoch. a adds a file."
-            return "Shares of an epoch; a file short of its share is repeated. a adds a file, d drops one."
+                return "Repeats: how often each of its rows comes in an epoch. a adds a file."
+            return "Weights are shares of an epoch: a file short of its share is repeated."
         return self._choices()[self.cursor - len(self.board.sources)].meaning
 
 
-def epoch_rows(sources: Sequence[SourceState]) -> list[tuple[float, float]]:
-    """Of each source: how often its rows come in an epoch, and how many rows that makes."""
-    counts = [state.found.estimated_rows if state.found else 0 for state in sources]
+def epoch_rows(sources: Sequence[SourceState], counts: Sequence[int]) -> list[tuple[float, float]]:
+    """Of each source: how often its rows come in an epoch, and how many rows that makes. `counts`: the rows of each
+    that are trained on."""
     weights = [state.section.weight for state in sources]
     if len(sources) > 1 and all(weights) and all(counts):
         # An epoch is as long as it takes for every row to come at least once.
@@ -222,6 +249,11 @@ def epoch_rows(sources: Sequence[SourceState]) -> list[tuple[float, float]]:
     else:
         times = [state.section.repeats for state in sources]
     return [(each, each * count) for each, count in zip(times, counts, strict=True)]
+
+
+def _estimate(count: float, exact: bool) -> str:
+    """A count of rows; rounded and marked where it is an estimate."""
+    return count_text(round(count)) if exact else f"~{compact_text(count)}"
 
 
 def _next(ladder: Sequence[float], value: float, direction: int) -> float:

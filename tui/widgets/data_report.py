@@ -7,7 +7,7 @@ from rich.text import Text
 from profiles.problem import Problem
 from tui.theme import Look
 from tui.widgets.data_board import DataBoard, Progress
-from tui.widgets.data_findings import Finding
+from tui.widgets.data_findings import REPORT_ROWS, Finding
 from tui.widgets.data_view import DataView
 from tui.widgets.new_run_text import drawable, problem_text
 from tui.widgets.painted import cut, spread
@@ -24,7 +24,7 @@ class ReportView(DataView):
         self.progress: Progress | None = None
         self.problem: Problem | None = None
         self.whole = False
-        """Of every row, not of a sample."""
+        """Every row was asked for, not a sample."""
         self._top = 0
 
     @property
@@ -36,7 +36,15 @@ class ReportView(DataView):
             return None if self.finding is not None and self.finding.lines else "it is about no row in particular"
         if name == "whole" and self.progress is not None:
             return "it is being made"
-        return "it is of every row already" if name == "whole" and self.whole and self.board.findings else None
+        return "it is of every row already" if name == "whole" and self.is_whole and self.board.findings else None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the findings are about every row, be it because there are not many."""
+        # The rows of a sample are taken from all files alike, the held-out one included.
+        share = REPORT_ROWS // max(1, len(self.board.sources) + (self.board.held_out is not None))
+        found = [state.found for state in self.board.sources]
+        return self.whole or all(each is not None and each.complete and each.rows <= share for each in found)
 
     def begin(self, whole: bool) -> None:
         """A report is on its way, of a sample or of the whole data."""
@@ -76,13 +84,11 @@ class ReportView(DataView):
 
     def _head(self, width: int, look: Look) -> Text:
         if self.progress is not None:
-            filled = round(self.progress.share * BAR)
-            bar = Text(look.glyph("█", "#") * filled, style=look.accent)
-            bar.append(look.glyph("░", ".") * (BAR - filled), style=look.faint)
-            return cut(bar.append("  " + look.separator.join(self.progress.words()), style=look.dim), width, look)
+            said = f"  {look.separator.join(self.progress.words())}"
+            return cut(bar_text(self.progress.share, BAR, look).append(said, style=look.dim), width, look)
         if not self.board.findings:
             return Text("No report was made yet.", style=look.dim)
-        of = "of every row" if self.whole else "of the first rows; W reads every one"
+        of = "of every row" if self.is_whole else "of the first rows; W reads every one"
         grave = sum(each.level != "good" for each in self.board.findings)
         left = Text(f"{grave} to decide" if grave else "nothing to decide", style=look.warn if grave else look.good)
         return spread(left.append(f"  {of}", style=look.dim), self._place(look), width, look)
@@ -105,9 +111,21 @@ class ReportView(DataView):
         if each.fix is not None:
             fix = Text("    f ", style=look.accent).append(drawable(each.fix.label, look), style=look.strong)
             lines.append(cut(fix, width, look))
+        for detail in each.advice:
+            lines += [
+                Text("    ", style=look.dim).append_text(line)
+                for line in Text(drawable(detail, look)).wrap(self.app.console, max(8, width - 4))
+            ]
         return lines + [
             cut(Text("    " + drawable(detail, look), style=look.dim), width, look) for detail in each.detail
         ]
+
+
+def bar_text(share: float, cells: int, look: Look) -> Text:
+    """How much of something is done, as a bar."""
+    filled = round(share * cells)
+    bar = Text(no_wrap=True).append(look.glyph("█", "#") * filled, style=look.accent)
+    return bar.append(look.glyph("░", ".") * (cells - filled), style=look.faint)
 
 
 def sign_of(finding: Finding, look: Look) -> tuple[str, str]:

@@ -15,6 +15,10 @@ CHARACTERS_PER_TOKEN = 4
 """For telling a long row before its tokens are counted."""
 
 
+PersonalSpan = tuple[int, int, str]
+"""Where a piece of personal data begins and ends in a text, and what people call its kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class SampleRow:
     """One row: what it holds, or why it is set aside."""

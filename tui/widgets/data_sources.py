@@ -15,12 +15,12 @@ from engine.data.source import Source
 from tui.widgets import data_children
 from tui.widgets.data_board import DataChoice, DataPrepared, Progress
 from tui.widgets.data_findings import Finding
-from tui.widgets.data_rows import SampleRow
+from tui.widgets.data_rows import PersonalSpan, SampleRow
 from tui.widgets.new_run_places import Place, former_specs, found_data, model_places
 
 if TYPE_CHECKING:
     from engine.data.preview import DataPreview
-    from engine.data.tokens.desk import RowLength
+    from engine.data.tokens.desk import Survey
     from engine.data.tokens.xray import TrainOn, XRay
     from profiles.geometry import ModelReport
 
@@ -31,8 +31,12 @@ class TokenDesk(Protocol):
     def xray(self, source: Source, line: int, sequence_length: int, train_on: TrainOn) -> Sequence[XRay]:
         """The row's tokens, a value for each of its sequences."""
 
-    def lengths(self, source: Source, rows: int) -> Sequence[RowLength]:
-        """Of the first `rows` usable rows."""
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the tokenizer and the choice of template."""
+
+    def survey(self, source: Source, rows: int) -> Survey:
+        """How long the first `rows` rows are, and what becomes of them."""
 
     def suggested_template(self) -> tuple[str, str]:
         """The known chat template that suits the model best, and why."""
@@ -91,10 +95,11 @@ def _desk(model: Path, chat_template: str) -> TokenDesk:
     return Desk(model, chat_template)
 
 
-def _has_personal(text: str) -> bool:
+def _find_personal(text: str) -> Sequence[PersonalSpan]:
     from engine.data.personal.finder import find_personal
+    from engine.data.personal.found import WORDS
 
-    return bool(find_personal(text))
+    return [(found.start, found.end, WORDS[found.kind]) for found in find_personal(text)]
 
 
 def _templates() -> Sequence[str]:
@@ -120,7 +125,7 @@ class DataSources:
     """Tokenise every row, as a run would. Raises Problem."""
     report: Callable[[DataChoice, int | None], Iterator[Progress | tuple[Finding, ...]]] = data_children.report
     """The quality of the first so many rows, or of all. Raises Problem."""
-    has_personal: Callable[[str], bool] = _has_personal
-    """Whether a text holds personal data."""
+    find_personal: Callable[[str], Sequence[PersonalSpan]] = _find_personal
+    """The personal data in a text, in order."""
     templates: Callable[[], Sequence[str]] = _templates
     """Names of the chat templates that finetui knows. Takes no time."""

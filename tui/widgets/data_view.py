@@ -18,6 +18,9 @@ class DataView(Painted):
     keys: ClassVar[tuple[str, ...]] = ()
     """The screen's keys that do something here, besides those that every view has."""
 
+    change_word: ClassVar[str] = "change"
+    """What `<` and `>` move here, for the footer."""
+
     class Changed(Message):
         """The board was changed in a way that others show."""
 

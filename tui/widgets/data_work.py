@@ -15,7 +15,7 @@ from textual.worker import get_current_worker
 from engine.data.source import Source
 from profiles.problem import Problem
 from tui.widgets.data_board import DataBoard, DataChoice, DataPrepared, Progress
-from tui.widgets.data_findings import Finding
+from tui.widgets.data_findings import REPORT_ROWS, Finding, findings_of_notes, findings_of_survey
 from tui.widgets.data_length_table import LengthTable
 from tui.widgets.data_rows import RowsRead, SampleRow, Wanted, search
 from tui.widgets.data_sources import DataSources, TokenDesk
@@ -30,8 +30,6 @@ ROWS_SHOWN = 500
 """Rows in the list at once: nobody scrolls through more, the search finds the others."""
 ROWS_COUNTED = 500
 """Rows whose tokens are counted before all are: a tokenizer takes a fraction of a second for them."""
-REPORT_ROWS = 2000
-"""Rows of the first quality report; W makes one of every row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +38,8 @@ class Lengths:
 
     rows: LengthTable
     prompts: LengthTable
+    findings: tuple[Finding, ...]
+    """On rows as the model reads them, on its tokenizer and on the chat template."""
 
 
 class DataWork:
@@ -80,6 +80,7 @@ class DataWork:
 
         def work() -> None:
             worker = get_current_worker()
+            self._sources.find_personal("")  # its patterns are made here, off the event loop
             try:
                 for read in search(self._sources.rows(source), wanted, ROWS_SHOWN, lambda: worker.is_cancelled):
                     self._tell(some, read)
@@ -96,6 +97,7 @@ class DataWork:
             worker = get_current_worker()
             counts: Counter[int] = Counter()
             prompts: Counter[int] = Counter()
+            findings: dict[Finding, None] = {}  # each once, whatever number of sources it is true of
             try:
                 for section in choice.sources:
                     if choice.model is None:
@@ -103,16 +105,20 @@ class DataWork:
                     else:
                         with self._one_question:
                             desk = self._desk_of(choice)
-                            rows = desk.lengths(section.source(), ROWS_COUNTED)
-                        counts.update(row.tokens for row in rows)
-                        prompts.update(row.prompt_tokens for row in rows)
+                            survey = desk.survey(section.source(), ROWS_COUNTED)
+                            notes = desk.notes
+                        name = section.path.name if len(choice.sources) > 1 else ""
+                        findings |= dict.fromkeys([*findings_of_notes(notes), *findings_of_survey(survey, name)])
+                        counts.update(row.tokens for row in survey.lengths)
+                        prompts.update(row.prompt_tokens for row in survey.lengths)
             except Problem as problem:
                 self._tell(done, problem)
                 return
             usable = sum(state.found.usable_rows for state in board.sources if state.found and state.found.complete)
             complete = usable == counts.total() and all(state.found for state in board.sources)
             unit: Literal["tokens", "characters"] = "tokens" if choice.model else "characters"
-            self._tell(done, Lengths(LengthTable(counts, unit, complete), LengthTable(prompts, unit)))
+            table, before = LengthTable(counts, unit, complete), LengthTable(prompts, unit)
+            self._tell(done, Lengths(table, before, tuple(findings)))
 
         self._start(work, "lengths")
 

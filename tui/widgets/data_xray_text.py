@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from profiles.problem import printable
-from tui.format import count_text
+from tui.format import count_text, counted
 from tui.theme import Look
 from tui.widgets.new_run_text import drawable
 
@@ -51,15 +51,25 @@ def state_of(token: XRayToken) -> State:
     return "cut" if token.cut else "learnt" if token.trained else "masked"
 
 
-def legend(tokens: Sequence[XRayToken], look: Look) -> Text:
-    """The counts, each with the sign and the style its tokens are drawn with."""
+def sum_line(tokens: Sequence[XRayToken], look: Look) -> Text:
+    """ "● 24 learnt + ○ 52 masked + ✗ 0 cut = 76 tokens", each as its tokens are drawn."""
     found = counts_of(tokens)
     line = Text(no_wrap=True)
     for state, count in (("learnt", found.learnt), ("masked", found.masked), ("cut", found.cut)):
         glyph, style = _sign(state, look)
-        line.append(f"{glyph} {count_text(count)} {state}  ", style=style if count or state != "cut" else look.dim)
-    line.append(f"{look.glyph('◆', '#')} {count_text(found.special)} special  ", style=_special(look))
-    return line.append(f"{_end_sign(look)} {count_text(found.ends)} end", style=look.good)
+        line.append(" + " if line else "", style=look.dim)
+        line.append(f"{glyph} {count_text(count)} {state}", style=style if count or state != "cut" else look.dim)
+    return line.append(f" = {counted(len(tokens), 'token')}", style=look.strong)
+
+
+def marks_line(tokens: Sequence[XRayToken], look: Look) -> Text:
+    """The special tokens and the ends of answers among them; red where a learnt answer has no end."""
+    found = counts_of(tokens)
+    line = Text("among them  ", style="", no_wrap=True)
+    line.stylize(look.dim)
+    line.append(f"{look.glyph('◆', '#')} {count_text(found.special)} special", style=_special(look)).append("  ")
+    words = counted(found.ends, "end of an answer", "ends of answers")
+    return line.append(f"{_end_sign(look)} {words}", style=look.good if found.ends or not found.learnt else look.bad)
 
 
 def xray_lines(tokens: Sequence[XRayToken], width: int, look: Look, borders: bool = True) -> list[Text]:

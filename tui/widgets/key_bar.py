@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from tui.keys import KeyedScreen
+from tui.keys import Key, KeyedScreen
 from tui.widgets.painted import Painted
+
+GAP = "  "
 
 
 class KeyBar(Painted):
@@ -16,11 +18,9 @@ class KeyBar(Painted):
     def paint(self, width: int, height: int) -> list[Text]:
         screen = self.screen
         assert isinstance(screen, KeyedScreen)
-        keys = [key for key in screen.all_keys if key.footer]
+        keys = self._that_fit([key for key in screen.all_keys if key.footer], width)
         reasons = {key.name: screen.why_not(key.name) for key in keys}
-        gap = "  "
-        plain_width = sum(len(key.shown) + 1 + len(key.label) for key in keys) + len(gap) * (len(keys) - 1)
-        room = width - plain_width
+        room = width - _width(keys)
         bar = Text(no_wrap=True)
         for key in keys:
             reason = reasons[key.name]
@@ -32,9 +32,19 @@ class KeyBar(Painted):
                 if room >= len(reason) + 3:
                     entry.append(f" ({reason})", style=self.look.faint)
                     room -= len(reason) + 3
-            if bar.cell_len + entry.cell_len + len(gap) > width + len(gap):
-                break
             if bar.cell_len:
-                bar.append(gap)
+                bar.append(GAP)
             bar.append_text(entry)
         return [bar]
+
+    def _that_fit(self, keys: list[Key], width: int) -> list[Key]:
+        """As many of the keys as have room; help goes last, since it tells of those that are left out."""
+        kept = list(keys)
+        while len(kept) > 1 and _width(kept) > width:
+            last = next((key for key in reversed(kept) if key.name != "help"), kept[-1])
+            kept.remove(last)
+        return kept
+
+
+def _width(keys: list[Key]) -> int:
+    return sum(len(key.shown) + 1 + len(key.label) for key in keys) + len(GAP) * (len(keys) - 1)

@@ -14,7 +14,7 @@ from textual.app import ComposeResult
 from engine.data.contents import Content
 from engine.spec import DataSection, SourceSection
 from profiles.problem import Problem, printable
-from tui.format import bytes_text, count_text, counted, share_text
+from tui.format import bytes_text, compact_text, count_text, counted, share_text
 from tui.widgets.data_board import DataChoice
 from tui.widgets.data_content import KIND_WORDS, on_terminal, parts_of
 from tui.widgets.lines import Lines
@@ -137,7 +137,7 @@ class DataStep(SourceStep):
 
     def describe(self, found: DataFound, width: int) -> Text:
         look, shown = self.look, found.preview
-        about = "" if shown.complete else f"about {count_text(shown.estimated_rows)}; read "
+        about = "" if shown.complete else f"about {compact_text(shown.estimated_rows)}; read "
         lengths = shown.characters
         rows: list[tuple[str, str | Text]] = [
             ("rows", f"{about}{count_text(shown.rows)}"),

@@ -203,13 +203,19 @@ class ReviewStep(Vertical):
         rows_per_step = f"{spec.train.micro_batch} {self.look.glyph('×', 'x')} {spec.train.gradient_accumulation}"
         return [
             ("model", between.join((label(spec.model.path), geometry.architecture, size))),
-            ("data", f"{', '.join(data)}{between}loss on the {spec.data.train_on.replace('_', ' ')}"),
+            ("data", f"{', '.join(data)}{between}{self._learnt(spec)}"),
             ("held out", self._held_out(spec)),
             ("method", self._method(spec)),
             ("length", f"{count_text(spec.data.sequence_length)} tokens{between}{self._packing(spec)}"),
             ("training", f"{self._extent(spec)}{between}{rows_per_step} rows a step"),
             ("rate", between.join((learning_rate_text(spec.optimizer.learning_rate), *self._rate(spec)))),
         ]
+
+    def _learnt(self, spec: RunSpec) -> str:
+        """What of the data is learnt, and by what objective where it is not imitation."""
+        if spec.objective.kind != "next_token":
+            return f"learnt by {spec.objective.kind}"
+        return f"loss on the {spec.data.train_on.replace('_', ' ')}"
 
     def _held_out(self, spec: RunSpec) -> str:
         where = (

@@ -43,8 +43,8 @@ def _gather(draft: Draft) -> Gathered:
     from engine.run.directory import runs_root
     from profiles.hardware import probe
 
-    assert draft.model is not None and draft.train, "the plan step opens after a model and data were chosen"
-    return gather(draft.model, draft.train, draft.held_out, probe(runs_root()))
+    assert draft.model is not None and draft.sources, "the plan step opens after a model and data were chosen"
+    return gather(draft.model, draft.sources, draft.held_out_source, probe(runs_root()))
 
 
 def _plan_for(draft: Draft) -> Plan:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.data.files import limits
 from engine.data.files.chunk import Cut, Cuts, Fault, Layout, Parsed
+from engine.data.files.class_names import class_names, with_names
 from engine.data.files.columnar_files import batches_of, opened, readable_columns, told
 from engine.data.files.faults import too_long
 from engine.data.files.stored import StoredFile
@@ -27,10 +28,14 @@ def cut(stored: StoredFile, layout: Layout, target_bytes: int, notes: list[str])
     with opened(stored, layout) as table:
         columns, note = readable_columns(stored, table)
         notes.extend(note)
+        names = class_names(table.schema)
+        if names:
+            told_columns = ", ".join(printable(name, 40) for name in names)
+            notes.append(f"numbers of classes are read as the names that the file gives them: {told_columns}")
         run, offset, first, row = _Run(), 0, 1, 1
         for batch in batches_of(stored, table, columns):
             with told(stored):
-                run.add(batch)
+                run.add(with_names(batch, names) if names else batch)
             row += batch.num_rows
             if run.size_bytes >= target_bytes:
                 data, run = run.finished(), _Run()

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Self
 
 from engine.data.files.chunk import Chunk, Cut, Fault, Layout, Piece, chunk_of, digest_of
 from engine.data.files.faults import excerpt_of
@@ -94,7 +95,41 @@ class Pieces(Iterator[tuple[Piece, Cut]]):
         return member
 
 
-class RowReader(Iterator["Row | RejectedRow"]):
+class _Opened:
+    """What reading and cutting have in common: a context manager that knows what it reads."""
+
+    _pieces: Pieces
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._pieces.close()
+
+    @property
+    def format(self) -> str:
+        """The format found; in a folder, its first file's."""
+        return self._pieces.layout.format
+
+    @property
+    def unit(self) -> Unit:
+        return self._pieces.layout.unit
+
+    @property
+    def sha256(self) -> str:
+        """Of the file as stored, in hexadecimal, once all was read; of a folder, of its names and hashes."""
+        return self._pieces.sha256
+
+    def notes(self) -> tuple[str, ...]:
+        """What is worth saying about how the source was read, such as a guessed encoding; blank lines so far, which
+        only reading counts."""
+        return self._pieces.notes()
+
+
+class RowReader(_Opened, Iterator["Row | RejectedRow"]):
     """Iterates over a source's rows, and knows how far it is.
 
     Making one opens the source and raises Problem for what cannot be read. Iterating raises Problem when there
@@ -114,33 +149,9 @@ class RowReader(Iterator["Row | RejectedRow"]):
     def __next__(self) -> Row | RejectedRow:
         return next(self._rows)
 
-    def __enter__(self) -> RowReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
-        self._pieces.close()
+        super().close()
         self._rows.close()
-
-    @property
-    def format(self) -> str:
-        """The format found; in a folder, its first file's."""
-        return self._pieces.layout.format
-
-    @property
-    def unit(self) -> Unit:
-        return self._pieces.layout.unit
-
-    @property
-    def sha256(self) -> str:
-        """Of the file as stored, in hexadecimal, once all rows were read; of a folder, of its names and hashes."""
-        return self._pieces.sha256
-
-    def notes(self) -> tuple[str, ...]:
-        """What is worth saying about how the source was read, such as a guessed encoding; blank lines so far."""
-        return self._pieces.notes()
 
     def rejection(self, row: Row, reason: str) -> RejectedRow:
         """`row`, which was read here, set aside by a later stage for `reason`."""
@@ -172,7 +183,7 @@ class RowReader(Iterator["Row | RejectedRow"]):
             raise without_rows(self.path, self._pieces.blank_lines)
 
 
-class Chunks(Iterator[Chunk]):
+class Chunks(_Opened, Iterator[Chunk]):
     """Cuts a source into chunks in one pass that also hashes it. Raises Problem as RowReader does, except that
     chunks may turn out to hold no rows at all."""
 
@@ -197,41 +208,15 @@ class Chunks(Iterator[Chunk]):
         self._ordinal += 1
         return chunk_of(self._ordinal - 1, pieces)
 
-    def __enter__(self) -> Chunks:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._pieces.close()
-
     @property
     def position_bytes(self) -> int:
         """Of the files as stored, read so far."""
         return self._pieces.position_bytes
 
     @property
-    def format(self) -> str:
-        return self._pieces.layout.format
-
-    @property
-    def unit(self) -> Unit:
-        return self._pieces.layout.unit
-
-    @property
     def columns(self) -> tuple[str, ...]:
         """Where the file itself names them; else empty."""
         return self._pieces.layout.header
-
-    @property
-    def sha256(self) -> str:
-        """As RowReader's, once all chunks were cut."""
-        return self._pieces.sha256
-
-    def notes(self) -> tuple[str, ...]:
-        """As RowReader's, without the blank lines, which only reading counts."""
-        return self._pieces.notes()
 
 
 def open_rows(source: Source) -> RowReader:

@@ -83,13 +83,13 @@ class Pseudonyms:
 
     def name(self, text: str) -> str:
         """Word by word, so that "Maria Novak", "Maria" and "Ms Novak" stay one person."""
-        return " ".join(word if word in name_lists().particles else self._name_word(word) for word in text.split(" "))
+        return " ".join(word if word in name_lists().particles else self._name_word(word) for word in text.split())
 
     def _name_word(self, word: str) -> str:
         tail = "," if word.endswith(",") else ""
         if word.endswith("."):
             return string.ascii_uppercase[next(self._draw("initial", word)) % 26] + "."
-        word = word.removesuffix(",")
+        word = word.removesuffix(",") or word
         names = (given_names if word in name_lists().given else surnames)(is_cyrillic="а" <= word[-1] <= "я")
         return _one_of(names, self._draw("name", word.casefold())) + tail
 

@@ -59,7 +59,7 @@ class Redactor:
             case PlainText():
                 changed = PlainText(row.text(content.text))
             case Preference():
-                changed = Preference(row.conversation(content.chosen), row.conversation(content.rejected))
+                changed = row.preference(content)
             case Feedback():
                 changed = replace(content, conversation=row.conversation(content.conversation))
             case Labelled():
@@ -89,6 +89,13 @@ class _Row:
 
     def conversation(self, conversation: Conversation) -> Conversation:
         return replace(conversation, messages=tuple(map(self._message, conversation.messages)))
+
+    def preference(self, preference: Preference) -> Preference:
+        """What both answers are to is changed once: a name that only one answer tells in full must not make their
+        prompts differ."""
+        chosen = self.conversation(preference.chosen)
+        prompt, answer = chosen.messages[:-1], self._message(preference.rejected.messages[-1])
+        return Preference(chosen, replace(preference.rejected, messages=(*prompt, answer)))
 
     def text(self, text: str) -> str:
         found = find_personal(text, self._more)

@@ -74,7 +74,7 @@ def assemble(
     ]
     return Dataset(
         train=examples,
-        held_out=Examples(store, rows.places(held_out, spec.sequence_length)),
+        held_out=Examples(store, rows.places(held_out, spec.sequence_length, spec.split_seed)),
         held_out_rows=_answerable(table, store, held_out, spec),
         kind=_kind(readings),
         labels=tuple(labels),
@@ -101,6 +101,13 @@ def _refuse(table: Table, rejects: Rejects, allowed_share: float) -> None:
         first = list(islice(rejects.all(asked_for=False), _REASONS_FROM))
         if problem := refusal(first, count, table.row_count, allowed_share):
             raise problem
+    for source in range(len(table.gathered)):
+        of_source = [each.facts for each in table.shards if each.source == source]
+        if not any(facts.usable for facts in of_source):
+            # Perhaps few among all rows, and yet nobody gives a file that nothing is to be taken from.
+            count = sum(facts.rejected for facts in of_source)
+            if problem := refusal(list(islice(rejects.all(source=source), _REASONS_FROM)), count, count, 0.0):
+                raise problem
     if not fates[Fate.TRAIN]:
         counts = ", ".join(
             f"{int(fates[fate]):,} {fate.name.lower().replace('_', ' ')}" for fate in Fate if fates[fate]
@@ -116,6 +123,8 @@ def _store(table: Table, labels: Sequence[str]) -> ShardStore:
             StoredShard(
                 path=each.shard.path,
                 records_begin=each.shard.records_begin,
+                records_bytes=each.shard.records_bytes,
+                records_sha256=each.facts.records_sha256,
                 id_dtype=each.facts.id_dtype,
                 first_row=each.first_row,
                 source=each.source,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
 from bisect import bisect_right
@@ -58,12 +59,27 @@ def read_benchmarks(paths: Sequence[Path], root: Path) -> Benchmarks:
         lines += its_lines
     sha256 = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
     folder = root / "benchmarks" / sha256[:32]
-    if not folder.is_dir():
+    if not _is_whole(folder):
         making = folder.with_name(f".{secrets.token_hex(8)}")
         making.mkdir(parents=True)
         LeakIndex.of(texts).save(making)
+        shutil.rmtree(folder, ignore_errors=True)
         try:
             making.rename(folder)
         except OSError:
             shutil.rmtree(making)  # another process was faster
     return Benchmarks(folder, sha256, BenchmarkPlaces(tuple(files), tuple(lines)))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the clean-up, which removes what was not used for longest, took nothing of the index, and takes nothing
+    of it soon."""
+    from engine.data.quality.leaks import LeakIndex
+
+    try:
+        LeakIndex.load(folder)
+        for path in folder.iterdir():
+            os.utime(path)
+    except (OSError, ValueError, EOFError):
+        return False
+    return True

@@ -29,23 +29,22 @@ def prepared_root() -> Path:
 
 
 def keep_shard(shard: Path, root: Path, keep: Path) -> None:
-    """Give `keep` its own name for a shard of `root`, at the same place within it. Raises OSError."""
+    """Give `keep` its own name for a shard of `root`, at the same place within it, in place of whatever an earlier
+    start left there. Raises OSError."""
     target = keep / shard.relative_to(root)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = target.with_name(f".{secrets.token_hex(8)}")
     try:
-        os.link(shard, target)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES):
-            raise
-        temporary = target.with_name(f".{secrets.token_hex(8)}")
         try:
-            shutil.copyfile(shard, temporary)
-            temporary.rename(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+            os.link(shard, temporary)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES):
+                raise
+            shutil.copy(shard, temporary)
+        temporary.rename(target)
+    finally:
+        # Renaming one name of a file to another of its names does nothing.
+        temporary.unlink(missing_ok=True)
 
 
 def clean_up(root: Path, in_use: Collection[Path], most_bytes: int | None = None) -> int:
@@ -57,6 +56,9 @@ def clean_up(root: Path, in_use: Collection[Path], most_bytes: int | None = None
     for path in root.rglob("*"):
         with suppress(OSError):
             status = path.stat()
+            if path.name.startswith(".") and path.is_file() and status.st_mtime < time.time() - _IN_USE_SECONDS:
+                path.unlink()  # of a process that was killed while it wrote
+                continue
             # A shard that a run keeps takes no room here.
             if path.is_file() and status.st_nlink == 1:
                 found.append((status.st_mtime, status.st_size, path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.contents import Content, Conversation, Feedback, Labelled, Preference, Recognised, Unusable, kind_of
+from engine.data.contents import (
+    Content,
+    Conversation,
+    Feedback,
+    Labelled,
+    Preference,
+    Recognised,
+    Unusable,
+    content_digest,
+    kind_of,
+    text_digest,
+)
 from engine.data.files import Chunk, read_chunk
-from engine.data.prepare.recipe import Recipe, content_digest, text_digest
+from engine.data.prepare.recipe import Recipe
 from engine.data.prepare.shard_writing import ShardRow, write_shard
 from engine.data.prepare.shards import ShardFacts, ShardReject
 from engine.data.prepare.split import split_units
-from engine.data.rows import RejectedRow, Row
+from engine.data.rows import RejectedRow, Row, in_batches
 from engine.data.shapes.recogniser import Recogniser
 from engine.data.source import Source
 from engine.data.tokens.encoded import Tokenised
@@ -32,7 +43,8 @@ _BATCH_ROWS = 512
 _BATCH_CHARACTERS = 2**18
 # Held-out rows can be answered and shown, which takes their texts: kept of the rows that are held out first, so that
 # the first thousand of all are among the first thousand of every shard.
-_SAMPLES = 1024
+_MOST_SAMPLES = 1024
+_FEWEST_SAMPLES = 128
 # Names of unused fields that are kept; a row may have any number.
 _UNUSED_NAMES = 100
 
@@ -78,8 +90,10 @@ class _Worker:
     def make(self, work: ChunkWork) -> ShardFacts:
         recipe, chunk = self._recipe, work.chunk
         shard = _ShardInMaking(recipe.source, chunk)
-        for batch in _batches(read_chunk(recipe.source, chunk)):
-            self._add(shard, batch)
+        position = 0
+        for batch in in_batches(read_chunk(recipe.source, chunk), _BATCH_ROWS, _BATCH_CHARACTERS):
+            self._add(shard, list(enumerate(batch, position)))
+            position += len(batch)
         columns: dict[str, NDArray] = {}
         if recipe.with_signatures:
             columns["signature"] = np.concatenate([np.zeros((0, 64), np.uint16), *shard.signatures])
@@ -90,7 +104,7 @@ class _Worker:
                 work.path,
                 shard.rows,
                 shard.rejects,
-                shard.samples(recipe.split_seed),
+                shard.samples(recipe.split_seed, recipe.sampled_share),
                 columns=columns,
                 several_labels=shard.several_labels,
                 unused=shard.unused,
@@ -204,16 +218,17 @@ class _ShardInMaking:
             at -= 1  # an earlier piece of the same file
         return at, row.line - pieces[at].lines_before - pieces[at].first_line
 
-    def samples(self, split_seed: int) -> dict[int, Any]:
+    def samples(self, split_seed: int, share: float) -> dict[int, Any]:
         """The texts of the rows that are held out first, by position in `rows`."""
         units = split_units(
             np.array([row.digest for row in self.rows], dtype=np.uint64),
             np.array([row.group for row in self.rows], dtype=np.uint64),
             split_seed,
         )
+        most = min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, round(share * len(self.rows))))
         samples: dict[int, Any] = {}
         for at in np.argsort(units, kind="stable").tolist():
-            if (conversation := self.answered[at]) is not None and len(samples) < _SAMPLES:
+            if (conversation := self.answered[at]) is not None and len(samples) < most:
                 samples[at] = [[each.role, each.content, each.learnt, each.more] for each in conversation.messages]
         return samples
 
@@ -229,25 +244,3 @@ def _answered(content: Content) -> Conversation | None:
     if isinstance(content, Preference):
         return content.chosen
     return content if isinstance(content, Conversation) else None
-
-
-def _batches(rows: Iterator[Row | RejectedRow]) -> Iterator[list[tuple[int, Row | RejectedRow]]]:
-    """The rows with their positions in the chunk, in runs that can be worked on at once."""
-    batch: list[tuple[int, Row | RejectedRow]] = []
-    characters = 0
-    for position, row in enumerate(rows):
-        batch.append((position, row))
-        characters += 0 if isinstance(row, RejectedRow) else _characters(row.value)
-        if len(batch) >= _BATCH_ROWS or characters >= _BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
-
-
-def _characters(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(map(_characters, value.values()))
-    return sum(map(_characters, value)) if isinstance(value, list) else 8

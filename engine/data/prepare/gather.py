@@ -63,23 +63,27 @@ def gather(
     report: Report,
     workers: int | None = None,
     use: Callable[[Path], None] = lambda shard: None,
+    *,
+    distrusted: bool = False,
 ) -> list[Gathered]:
     """Every recipe's source as shards below `root`, made where they are not there yet.
 
     A preparation that was killed goes on where it was when it is asked for again. `use` is called with each shard as
-    soon as it is there, before a clean-up elsewhere could remove it. Raises Problem for sources that cannot be read
+    soon as it is there, before a clean-up elsewhere could remove it. With `distrusted` the shards that are there are
+    read first, and made again where they are damaged. Raises Problem for sources that cannot be read
     or change meanwhile, a full disk, and processes that die.
     """
     with ExitStack() as stack:
         # Opened all before the first is read, so that a bad path is told at once.
-        work = [_Source(at, recipe, root, stack) for at, recipe in enumerate(recipes)]
+        is_there = is_intact if distrusted else is_whole
+        work = [_Source(at, recipe, root, stack, is_there) for at, recipe in enumerate(recipes)]
         total_bytes = sum(each.size_bytes for each in work)
         if workers is None:
             # A person's own template may run wild, and belongs into a process of its own.
             is_tame = not any(recipe.mapping()["answer_template"] for recipe in recipes)
             is_small = total_bytes <= _SMALL_BYTES
             workers = 0 if is_small and is_tame else worker_count(-(-total_bytes // TARGET_BYTES))
-        run = _Run(work, _Pace(total_bytes, report), use)
+        run = _Run(work, _Pace(total_bytes, report), use, is_there)
         doing = ", ".join(str(recipe.source.path) for recipe in recipes)
         for facts in stack.enter_context(closing(run_crew(TASK, tuple(recipes), run.missing(), workers, doing=doing))):
             run.made(facts)
@@ -89,11 +93,11 @@ def gather(
 class _Source:
     """One source: known from before, or being cut into chunks."""
 
-    def __init__(self, number: int, recipe: Recipe, root: Path, stack: ExitStack):
+    def __init__(self, number: int, recipe: Recipe, root: Path, stack: ExitStack, is_there: Callable[[Path], bool]):
         self.number = number
         self._recipe, self._root = recipe, root
         self._stamp = stamp_of(recipe.source)
-        self._gathered = _known(recipe, root)
+        self._gathered = _known(recipe, root, is_there)
         self._placed: list[PlacedShard] = []
         self._chunks: Chunks | None = None
         if self._gathered is None:
@@ -136,8 +140,10 @@ class _Source:
 class _Run:
     """Hands out the chunks that are still to do, and keeps account of what is done."""
 
-    def __init__(self, work: Sequence[_Source], pace: _Pace, use: Callable[[Path], None]):
-        self._work, self._pace, self._use = work, pace, use
+    def __init__(
+        self, work: Sequence[_Source], pace: _Pace, use: Callable[[Path], None], is_there: Callable[[Path], bool]
+    ):
+        self._work, self._pace, self._use, self._is_there = work, pace, use, is_there
         self._under_way: deque[tuple[Path, int]] = deque()
         """Shards that are being made, in order, and the bytes of all sources that are done with each."""
         self._handed_out: set[Path] = set()
@@ -149,7 +155,7 @@ class _Run:
             for path in source.known_shards():
                 self._reuse(path)
             for chunk, path, position in source.chunks():
-                if path in self._handed_out or is_whole(path):
+                if path in self._handed_out or self._is_there(path):
                     self._reuse(path)
                     if not self._under_way:
                         self._pace.tell(before + position)
@@ -207,18 +213,27 @@ def is_whole(path: Path) -> bool:
     """Whether a shard is there, of this version and of its full length."""
     try:
         Shard(path)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError):
         return False
     return True
 
 
-def _known(recipe: Recipe, root: Path) -> Gathered | None:
+def is_intact(path: Path) -> bool:
+    """The same, and that its records are what was written."""
+    try:
+        return Shard(path).is_intact()
+    except (OSError, ValueError):
+        return False
+
+
+def _known(recipe: Recipe, root: Path, is_there: Callable[[Path], bool]) -> Gathered | None:
     """What was gathered from a source that was not touched since, when all of its shards are still there."""
     cut = recall(root, recipe.source)
     if cut is None:
         return None
-    known = gathered_from({**cut, "recipe": recipe.key})
-    return known if all(is_whole(known.shard_path(root, shard)) for shard in known.shards) else None
+    # The same file may have been called otherwise then.
+    known = gathered_from({**cut, "recipe": recipe.key, "path": str(recipe.source.path)})
+    return known if all(is_there(known.shard_path(root, shard)) for shard in known.shards) else None
 
 
 def gathered_from(values: dict) -> Gathered:

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.data.files import chunks_of
 from engine.data.prepare.benchmarks import BenchmarkPlaces
-from engine.data.prepare.gather import TARGET_BYTES, Gathered, gathered_from
+from engine.data.prepare.gather import TARGET_BYTES, Gathered, gathered_from, is_whole
 from engine.data.prepare.stamps import stamp_of
 from engine.data.rows import shown
 from engine.data.shapes import Reading
@@ -56,6 +56,11 @@ def read_kept(keep: Path) -> Kept | None:
     )
 
 
+def is_all_there(keep: Path, kept: Kept) -> bool:
+    """Whether every shard that a run keeps is."""
+    return all(is_whole(each.shard_path(keep, shard)) for each in kept.gathered for shard in each.shards)
+
+
 def require_unchanged(keep: Path, kept: Kept, sources: Sequence[Source], session: str) -> list[str]:
     """Compare the sources with what was prepared of them; returns notes on those that are gone or changed.
 
@@ -76,8 +81,8 @@ def require_unchanged(keep: Path, kept: Kept, sources: Sequence[Source], session
                 raise Problem(
                     shown(source.path),
                     f"changed since the run began (SHA-256 was {gathered.sha256}, is {now})",
-                    "Put the file back as it was, or add --kept-data to go on with what was prepared of it at the "
-                    "start, or start a new run to learn from what it holds now.",
+                    "Put the file back as it was, or resume with `finetui resume --kept-data` to go on with what was "
+                    "prepared of it at the start, or start a new run to learn from what it holds now.",
                 )
             notes.append(f"{shown(source.path)} changed since the run began, which goes on with what it was then")
     return notes

@@ -21,6 +21,7 @@ _BY_RULE = {
     Fate.NEAR_COPY: "nearly the same as an earlier one, set aside",
     Fate.IN_BENCHMARK: "in a benchmark file, set aside",
     Fate.HELD_OUT_TWIN: "in another group than a held-out copy, set aside",
+    Fate.GROUP_HELD_OUT: "of a group that the held-out file has rows of, set aside",
 }
 
 
@@ -53,11 +54,33 @@ def notes_on(spec: DataSection, table: Table, reports: Sequence[SourceReport]) -
         yield f"personal data {done}: " + ", ".join(f"{count:,} {kind}" for kind, count in sorted(personal.items()))
     if unused := sorted({name for each in table.shards for name in each.facts.unused}):
         yield f"fields that change nothing: {', '.join(printable(name, 40) for name in unused)}"
+    if spec.group_by and spec.held_out is None:
+        groupless = int(used.sum() if rows.group is None else (used & (rows.group == 0)).sum())
+        if groupless:
+            name = printable(spec.group_by, 40)
+            yield f"{rows_are(groupless)} without a {name}, and so kept together with no others but copies"
+    if spec.stratify_by and spec.held_out is None and spec.rows is None:
+        wanted = round(spec.held_out_share * int(used.sum()))
+        if fates[Fate.HELD_OUT] < wanted / 2:
+            name = printable(spec.stratify_by, 40)
+            yield (
+                f"only {rows_are(fates[Fate.HELD_OUT])} held out, and {wanted:,} were to be: most of the "
+                f"{len(table.strata):,} values of {name} have too few rows to give one of them"
+            )
     if not fates[Fate.HELD_OUT]:
-        why = "data.held_out_share is 0" if spec.held_out_share == 0 else "all rows are the same"
-        yield f"no rows are held out ({why}), so nothing will show whether the model learns by heart"
+        yield f"no rows are held out ({_why_none(spec, table)}), so nothing will show whether the model learns by heart"
     for report in reports:
         yield from (note if len(reports) == 1 else f"{printable(report.path, 300)}: {note}" for note in report.notes)
+
+
+def _why_none(spec: DataSection, table: Table) -> str:
+    if spec.held_out is not None:
+        return "none of the held-out file's can be used"
+    if spec.held_out_share == 0:
+        return "data.held_out_share is 0"
+    if len(table.rows) == 1:
+        return "there is only one"
+    return "all rows are the same" if table.rows.group is None else "all rows are of one group"
 
 
 def rows_are(count: int) -> str:

@@ -13,23 +13,24 @@ from engine.data.prepare.assembly import assemble
 from engine.data.prepare.benchmarks import Benchmarks, read_benchmarks
 from engine.data.prepare.cache import clean_up, keep_shard, prepared_root
 from engine.data.prepare.gather import gather
-from engine.data.prepare.kept import Kept, read_kept, require_unchanged
+from engine.data.prepare.kept import Kept, is_all_there, read_kept, require_unchanged
 from engine.data.prepare.progress import Report
 from engine.data.prepare.recipe import Recipe
 from engine.data.prepare.stamps import stamp_of
-from engine.data.rows import RejectedRow, refusal, shown
+from engine.data.preview import first_rows
+from engine.data.rows import RejectedRow, Row, refusal, shown
 from engine.data.shapes import KIND_WORDS, Reading, goes_with, reading_of
+from engine.data.shapes.values import has_column, shown_names
 from engine.data.source import Source
 from engine.data.tokens.text_tokenizer import TextTokenizer
 from engine.run.directory import disk_problem
-from profiles.problem import Problem
+from profiles.problem import Problem, printable
 
 if TYPE_CHECKING:
     from engine.spec import DataSection
 
-# As many as a preview looks at.
-_FIRST_ROWS = 200
-_REJECTS_TOLD = 1000
+# The share that is held out may be changed up to half of this without tokenising again.
+_SAMPLED_SHARE = 0.25
 
 
 def prepare(
@@ -44,7 +45,8 @@ def prepare(
 
     What was prepared before is taken from the cache. With `keep`, a run's own folder, the run's shards are kept there,
     and a preparation that is complete there is used again: then a source that changed is told (see
-    `require_unchanged`, which `session` is for). `workers` are the processes to use; None chooses.
+    `require_unchanged`, which `session` is for), and what was lost or damaged is made again of those that did not.
+    `workers` are the processes to use; None chooses.
 
     Raises Problem for sources that cannot be read, hold different kinds of rows or change meanwhile, when more rows
     than allowed are unusable, when none are left, and for a full disk.
@@ -62,12 +64,22 @@ def prepare(
                     "Put the model's folder back as it was, or start a new run.",
                 )
             notes = require_unchanged(keep, kept, sources, session)
-            if session != kept.session:
-                replace(kept, session=session).write(keep)
-            return assemble(
-                spec, tokenizer, kept.gathered, kept.readings, kept.benchmarks, keep, scratch=root, notes=notes
-            )
-        readings = _read_first_rows(sources, spec.max_rejected_share)
+            if is_all_there(keep, kept):
+                if session != kept.session:
+                    replace(kept, session=session).write(keep)
+                return assemble(
+                    spec, tokenizer, kept.gathered, kept.readings, kept.benchmarks, keep, scratch=root, notes=notes
+                )
+            if notes:
+                raise Problem(
+                    shown(keep),
+                    "has lost some of the prepared data that the run began with, and "
+                    + "; ".join(note.partition(",")[0].partition(";")[0] for note in notes),
+                    "Put the files back as they were, or start a new run.",
+                )
+        rows = [_first_rows(source) for source in sources]
+        readings = _understood(sources, rows)
+        _require_split_columns(spec, rows)
         stamps = [stamp_of(source) for source in sources]
         benchmarks = read_benchmarks(spec.benchmarks, root)
         recipes = _recipes(spec, tokenizer, sources, readings, benchmarks)
@@ -78,7 +90,7 @@ def prepare(
             if keep is not None:
                 keep_shard(shard, root, keep)
 
-        gathered = gather(recipes, root, report, workers, use)
+        gathered = gather(recipes, root, report, workers, use, distrusted=kept is not None)
         if keep is not None:
             Kept(
                 gathered=tuple(gathered),
@@ -114,21 +126,29 @@ def _recipes(
             group_by=spec.group_by,
             stratify_by=spec.stratify_by,
             split_seed=spec.split_seed,
+            sampled_share=_sampled_share(spec, number),
             personal=spec.personal,
             personal_key=key.hex(),
             with_signatures=spec.duplicates == "drop_near",
             leak_index=benchmarks.folder,
             leak_sha256=benchmarks.sha256,
         )
-        for source, reading in zip(sources, readings, strict=True)
+        for number, (source, reading) in enumerate(zip(sources, readings, strict=True))
     ]
 
 
-def _read_first_rows(sources: Sequence[Source], max_rejected_share: float) -> list[Reading]:
+def _sampled_share(spec: DataSection, source: int) -> float:
+    """Of how many of a source's rows the texts are kept: of far more than are held out, where that can be foreseen."""
+    is_held_out = source >= len(spec.train)
+    is_by_content = spec.group_by is None and spec.stratify_by is None
+    return 1.0 if is_held_out or not is_by_content or spec.held_out_share > _SAMPLED_SHARE / 2 else _SAMPLED_SHARE
+
+
+def _understood(sources: Sequence[Source], first_rows: Sequence[list[dict]]) -> list[Reading]:
     """How each source's rows are understood. Raises Problem for sources that cannot be learnt from together."""
     readings: list[Reading] = []
-    for source in sources:
-        reading = reading_of(source, _first_rows(source))
+    for source, rows in zip(sources, first_rows, strict=True):
+        reading = reading_of(source, rows)
         if readings and not goes_with(reading.kind, readings[0].kind):
             raise Problem(
                 shown(source.path),
@@ -139,20 +159,29 @@ def _read_first_rows(sources: Sequence[Source], max_rejected_share: float) -> li
     return readings
 
 
+def _require_split_columns(spec: DataSection, first_rows: Sequence[list[dict]]) -> None:
+    """Raises Problem for a column that none of the first rows has: a slip of the pen would let the split leak."""
+    for field, column in (("data.group_by", spec.group_by), ("data.stratify_by", spec.stratify_by)):
+        rows = [row for its_rows in first_rows for row in its_rows]
+        if column is not None and not any(has_column(row, column) for row in rows):
+            names = shown_names(dict.fromkeys(name for row in rows for name in row), 20)
+            what = f"names the column `{printable(column, 40)}`, which the rows do not have"
+            raise Problem(field, what, f"The columns: {names}.")
+
+
 def _first_rows(source: Source) -> list[dict]:
-    rows: list[dict] = []
-    rejected: list[RejectedRow] = []
-    count = 0
+    """The rows that a preview decides its reading from, so that a run reads what a person saw; where none of them can
+    be read, the first that can."""
     with open_rows(source) as reader:
-        for row in reader:
-            if not isinstance(row, RejectedRow):
+        first = first_rows(reader)
+        rows = [row.value for row in first if isinstance(row, Row)]
+        rejected = [row for row in first if isinstance(row, RejectedRow)]
+        count = len(rejected)
+        for row in () if rows else reader:
+            if isinstance(row, Row):
                 rows.append(row.value)
-            else:
-                count += 1
-                if len(rejected) < _REJECTS_TOLD:
-                    rejected.append(row)
-            if len(rows) >= _FIRST_ROWS:
                 break
+            count += 1
     if not rows and (problem := refusal(rejected, count, count, 0.0)):
         raise problem
     return rows

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.data.contents import Content, Conversation, Feedback, Preference, kind_of
 from engine.data.prepare.shards import FORMAT
 from engine.data.shapes.reading_value import Reading
 from engine.data.source import Source
@@ -32,6 +31,8 @@ class Recipe:
     stratify_by: str | None
     split_seed: int
     """Says of which rows the texts are kept, so that those held out can be shown and answered."""
+    sampled_share: float
+    """Of how many rows of a chunk at most, some of few aside."""
     personal: Personal
     personal_key: str
     """Key of the pseudonyms, in hexadecimal; "" where none are made."""
@@ -53,6 +54,7 @@ class Recipe:
             "group_by": self.group_by,
             "stratify_by": self.stratify_by,
             "split_seed": self.split_seed,
+            "sampled_share": self.sampled_share,
             "personal": [self.personal, _redactor_version() if self.personal != "leave" else ""],
             # Hashed, since names of folders are not for secrets.
             "personal_key": hashlib.sha256(self.personal_key.encode()).hexdigest(),
@@ -67,33 +69,6 @@ class Recipe:
         said = asdict(self.source)
         asked = {name: said[name] for name in ("shape", "columns", "prompt_template", "answer_template")}
         return {**asked, "reading": asdict(self.reading)}
-
-
-def content_digest(content: Content) -> int:
-    """64 bits of a hash of all that is learnt from a row, whatever its file, its shape and its other fields: what
-    says which rows are copies of each other. Of ten million different rows two are taken for copies once in 370,000
-    data sets."""
-    data = repr(_learnt(content)).encode(errors="surrogatepass")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
-
-
-def _learnt(content: Content) -> tuple:
-    match content:
-        case Conversation():
-            messages = [(each.role, each.content, each.learnt, each.more) for each in content.messages]
-            return ("conversation", messages, content.tools)
-        case Preference():
-            return ("preference", _learnt(content.chosen), _learnt(content.rejected))
-        case Feedback():
-            return ("feedback", _learnt(content.conversation), content.liked)
-        case _:
-            return (kind_of(content), astuple(content))
-
-
-def text_digest(text: str) -> int:
-    """64 bits of a hash of a column's value; never 0, which stands for none."""
-    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") or 1
 
 
 def _redactor_version() -> str:

@@ -22,7 +22,7 @@ from engine.run.directory import sync
 from profiles.problem import printable
 
 # Rows that a person asked to have left out are no reason to refuse a source.
-ASKED_FOR = (Fate.IN_BENCHMARK, Fate.COPY, Fate.NEAR_COPY, Fate.HELD_OUT_TWIN)
+ASKED_FOR = (Fate.IN_BENCHMARK, Fate.COPY, Fate.NEAR_COPY, Fate.HELD_OUT_TWIN, Fate.GROUP_HELD_OUT)
 _EXCERPT_TOKENS = 40
 
 
@@ -35,10 +35,12 @@ class Rejects:
     tokenizer: TextTokenizer
     benchmarks: BenchmarkPlaces
 
-    def all(self, *, asked_for: bool = True) -> Iterator[RejectedRow]:
-        """In the order of the sources; without `asked_for` only those that count against data.max_rejected_share."""
+    def all(self, *, source: int | None = None, asked_for: bool = True) -> Iterator[RejectedRow]:
+        """In the order of the sources, or those of one; without `asked_for` only those that count against
+        data.max_rejected_share."""
         for each in self.table.shards:
-            yield from self._of_shard(each, asked_for)
+            if source is None or each.source == source:
+                yield from self._of_shard(each, asked_for)
 
     def write(self, path: Path) -> None:
         """One JSON object a line, whole or not at all. Raises OSError."""
@@ -94,6 +96,8 @@ class Rejects:
         if fate is Fate.IN_BENCHMARK:
             assert self.table.rows.leak is not None
             return f"holds a row of a benchmark: {self.benchmarks.place(int(self.table.rows.leak[row]))}"
+        if fate is Fate.GROUP_HELD_OUT:
+            return "is of a group that the held-out file has rows of"
         other = self._place_of(twins[row])
         if fate is Fate.IN_HELD_OUT:
             return f"is also in the held-out file {shown(Path(other.path))}"

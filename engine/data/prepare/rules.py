@@ -57,6 +57,10 @@ def decide(table: Table, rules: Rules, scratch: Path) -> Twins:
     given = np.zeros(len(rows), np.bool_) if rules.held_out_source is None else rows.source == rules.held_out_source
     if given.any():
         _set_aside_copies(table, ~given, given, Fate.IN_HELD_OUT, twins)
+        if rows.group is not None:
+            grouped = _usable(table) & (rows.group != 0)
+            also_held_out = np.isin(rows.group, np.unique(rows.group[grouped & given]))
+            rows.fate[grouped & ~given & also_held_out] = Fate.GROUP_HELD_OUT
     if rules.with_benchmarks and rows.leak is not None:
         rows.fate[_usable(table) & (rows.leak >= 0) & ~given] = Fate.IN_BENCHMARK
     for side in (given, ~given):

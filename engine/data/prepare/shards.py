@@ -12,6 +12,7 @@ Places are relative to the chunk and its pieces, so that a chunk that moves with
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import Collection, Iterator
@@ -88,21 +89,35 @@ class Shard:
             size = path.stat().st_size
             if not 0 < length < size:
                 raise ValueError("not a safetensors file")
-            header = json.loads(file.read(length))
-        metadata = header.pop("__metadata__", {})
-        if metadata.get("finetui") != str(FORMAT):
-            raise ValueError("another format")
-        self._header: dict[str, Any] = header
+            data = file.read(length)
         self._data_begins = 8 + length
         self.size_bytes = size
-        if self._data_begins + max(each["data_offsets"][1] for each in header.values()) != size:
-            raise ValueError("not whole")
-        self.facts = facts_from(json.loads(metadata["facts"]))
+        try:
+            self._header: dict[str, Any] = json.loads(data)
+            metadata = self._header.pop("__metadata__")
+            is_whole = self._data_begins + max(each["data_offsets"][1] for each in self._header.values()) == size
+            is_ours = metadata["finetui"] == str(FORMAT)
+            self.facts = facts_from(json.loads(metadata["facts"]))
+        except (KeyError, TypeError, AttributeError):
+            raise ValueError("a header that is none of ours") from None
+        if not (is_whole and is_ours):
+            raise ValueError("not whole, or of another format")
 
     @property
     def records_begin(self) -> int:
         """Where in the file the records begin, in bytes."""
         return self._data_begins + self._header["records"]["data_offsets"][0]
+
+    @property
+    def records_bytes(self) -> int:
+        begins, ends = self._header["records"]["data_offsets"]
+        return ends - begins
+
+    def is_intact(self) -> bool:
+        """Whether the records are what was written, which takes reading them. Raises OSError."""
+        with self.path.open("rb") as file:
+            file.seek(self.records_begin)
+            return hashlib.sha256(file.read(self.records_bytes)).hexdigest() == self.facts.records_sha256
 
     def __contains__(self, column: str) -> bool:
         return column in self._header

@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+# Chance could hold out two of eighty rows where eight were asked for, too few to measure anything on. Up to so many
+# are held out as asked for, whatever chance says.
+_FEWEST_UNITS = 10
+
 
 def split_units(digests: NDArray[np.uint64], groups: NDArray[np.uint64] | None, seed: int) -> NDArray[np.uint64]:
     """(rows,): for each row a number that is equal for rows which must stay together: those of a group, and of rows
@@ -13,17 +17,34 @@ def split_units(digests: NDArray[np.uint64], groups: NDArray[np.uint64] | None, 
     return _mixed(together, seed)
 
 
+def example_units(digests: NDArray[np.uint64], windows: NDArray[np.int32] | None, seed: int) -> NDArray[np.uint64]:
+    """(examples,): for each example a number that its content, its part of it (-1: the whole) and the seed decide."""
+    if windows is None:
+        return _mixed(digests, seed)
+    part = (windows + 1).astype(np.uint64)
+    with np.errstate(over="ignore"):
+        return _mixed(digests + part * np.uint64(0x9E3779B97F4A7C15), seed)
+
+
 def hold_out(units: NDArray[np.uint64], share: float, strata: NDArray[np.int32] | None = None) -> NDArray[np.bool_]:
     """(rows,): whether each row is held out; at least one unit is and one is not, where there are two and a share.
 
-    Without `strata` a unit is held out or not whatever other rows there are. With them, as near to `share` as whole
-    units come is held out of each stratum; a unit with rows in several counts for that of its first.
+    Without `strata` a unit is held out or not whatever other rows there are, unless there would be fewer than `share`
+    asks for and fewer than ten. With them, as near to `share` as whole units come is held out of each stratum; a unit
+    with rows in several counts for that of its first.
     """
     if share == 0 or not len(units) or units.min() == units.max():
         return np.zeros(len(units), dtype=np.bool_)
-    held_out = units < np.uint64(int(share * 2**64)) if strata is None else _of_each(units, share, strata)
-    if not held_out.any():
-        held_out = units == units.min()
+    if strata is None:
+        held_out = units < np.uint64(int(share * 2**64))
+        if len(np.unique(units[held_out])) < _FEWEST_UNITS:
+            distinct = np.unique(units)
+            fewest = max(1, min(_FEWEST_UNITS, round(share * len(distinct))))
+            held_out |= units <= distinct[fewest - 1]
+    else:
+        held_out = _of_each(units, share, strata)
+        if not held_out.any():
+            held_out = units == units.min()
     return held_out & (units != units.max())
 
 

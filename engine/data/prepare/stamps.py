@@ -45,7 +45,7 @@ def remember(root: Path, source: Source, stamp: list[int] | None, cut: dict[str,
 def recall(root: Path, source: Source) -> dict[str, Any] | None:
     """How `source` was cut when it was as it is now; None where that is not known."""
     stamp = stamp_of(source)
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, KeyError, TypeError):  # gone, or damaged
         kept = json.loads(_path(root, source).read_bytes())
         if stamp is not None and kept["stamp"] == stamp:
             os.utime(_path(root, source))

@@ -6,6 +6,7 @@ of a large data set would count as memory of the training process.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections import OrderedDict
@@ -31,6 +32,8 @@ class StoredShard:
 
     path: Path
     records_begin: int
+    records_bytes: int
+    records_sha256: str
     id_dtype: str
     first_row: int
     """Position of its chunk's first row among all rows of all sources."""
@@ -45,6 +48,7 @@ class ShardStore:
     def __init__(self, shards: Sequence[StoredShard], sequence_length: int, train_on: str):
         self._shards, self._length, self._train_on = shards, sequence_length, train_on
         self._open: OrderedDict[int, int] = OrderedDict()
+        self._is_checked = np.zeros(len(shards), dtype=np.bool_)
         self._lock = threading.Lock()
 
     def __del__(self) -> None:
@@ -72,7 +76,9 @@ class ShardStore:
         shard = self._shards[number]
         head, labels, ids, spans = read_record(data, shard.id_dtype)
         parts = [each[: self._length] for each in ids]
-        masks = [self._mask(len(part), answers) for part, answers in zip(parts, spans, strict=True)]
+        # All of it is learnt of conversations alone: what is preferred or liked is an answer.
+        learns_all = self._train_on == "everything" and len(parts) == 1 and not len(labels)
+        masks = [self._mask(len(part), answers, learns_all) for part, answers in zip(parts, spans, strict=True)]
         return Example(
             input_ids=np.concatenate(parts).astype(np.int32),
             trained=np.concatenate(masks),
@@ -82,11 +88,11 @@ class ShardStore:
             labels=tuple(shard.label_ids[labels].tolist()),
         )
 
-    def _mask(self, tokens: int, answers: NDArray[np.int32]) -> NDArray[np.bool_]:
+    def _mask(self, tokens: int, answers: NDArray[np.int32], learns_all: bool) -> NDArray[np.bool_]:
         trained = np.zeros(tokens, dtype=np.bool_)
-        if len(answers) and self._train_on == "everything":
+        if len(answers) and learns_all:
             trained[:] = True
-        for begins, ends in answers if self._train_on == "answers" else answers[-1:]:
+        for begins, ends in answers[-1:] if self._train_on == "last_answer" else answers:
             trained[begins:ends] = True
         trained[:1] = False
         return trained
@@ -120,8 +126,21 @@ class ShardStore:
             if len(self._open) >= _OPEN_FILES:
                 os.close(self._open.popitem(last=False)[1])
             self._open[number] = os.open(self._shards[number].path, os.O_RDONLY | os.O_CLOEXEC)
+            if not self._is_checked[number]:
+                self._check(number)
         return self._open[number]
+
+    def _check(self, number: int) -> None:
+        """Raises Problem when a shard is not what was written: a disk that forgets, a copy that broke off. Reading one
+        whole takes some milliseconds, once in a run."""
+        shard = self._shards[number]
+        data = os.pread(self._open[number], shard.records_bytes, shard.records_begin)
+        if len(data) < shard.records_bytes:
+            raise _lost(shard.path, "is shorter than it was")
+        if hashlib.sha256(data).hexdigest() != shard.records_sha256:
+            raise _lost(shard.path, "is damaged: it holds other bytes than were written")
+        self._is_checked[number] = True
 
 
 def _lost(path: Path, what: str) -> Problem:
-    return Problem(shown(path), f"prepared data {what}", "Start the run anew; its data will be prepared again.")
+    return Problem(shown(path), f"prepared data {what}", "Remove the file and start again; it is made again.")

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 
 from engine.data.examples import Places
 from engine.data.prepare.gather import Gathered, PlacedShard
-from engine.data.prepare.shards import Shard, ShardFacts
+from engine.data.prepare.shards import KINDS, Shard, ShardFacts
+from engine.data.prepare.split import example_units
+
+# Where everything is to be learnt: of what is preferred or liked, the answer is all the same.
+_LEARNT_WHOLE = (KINDS.index("conversation"), KINDS.index("text"))
 
 
 class Fate(IntEnum):
@@ -32,6 +36,8 @@ class Fate(IntEnum):
     NEAR_COPY = 8
     HELD_OUT_TWIN = 9
     """The same as a held-out row of another group."""
+    GROUP_HELD_OUT = 10
+    """Of a group that the held-out file has rows of."""
 
 
 @dataclass(slots=True)
@@ -62,8 +68,9 @@ class Rows:
     def __len__(self) -> int:
         return len(self.digest)
 
-    def places(self, chosen: NDArray[np.bool_], sequence_length: int) -> Places:
-        """The examples of the chosen rows."""
+    def places(self, chosen: NDArray[np.bool_], sequence_length: int, seed: int | None = None) -> Places:
+        """The examples of the chosen rows, as they come, or, with a `seed`, in an order of chance that their contents
+        and the seed decide; each part of a text has its own place in it."""
         at = np.flatnonzero(chosen)
         parts = self.windows[at]
         windows = None
@@ -77,6 +84,9 @@ class Rows:
             whole = np.repeat(lengths, times)
             left = whole - number * (sequence_length - 1)
             lengths = np.where(in_parts, np.minimum(left, sequence_length), whole).astype(np.int32)
+        if seed is not None:
+            order = np.argsort(example_units(self.digest[at], windows, seed), kind="stable")
+            at, lengths, windows = at[order], lengths[order], None if windows is None else windows[order]
         return Places(
             shard=self.shard[at],
             offset=self.offset[at],
@@ -152,7 +162,7 @@ class Table:
         at, facts = self.span(each), each.facts
         table = each.shard.columns(
             *("digest", "offset", "size", "altered", "shape", "group", "stratum", "windows"),
-            *("sequences", "tokens", "answers", "spans"),
+            *("kind", "sequences", "tokens", "answers", "spans"),
             *(("leak",) if "leak" in each.shard else ()),
         )
         rows.shard[at] = number
@@ -197,7 +207,8 @@ def measure(table: dict[str, NDArray], sequence_length: int, train_on: str) -> M
     cut = np.minimum(tokens, sequence_length)
     targets = np.bincount(sequence_of, weights=learnt, minlength=len(tokens)).astype(np.int64)
     if train_on == "everything":
-        targets = np.where(answers > 0, cut - 1, 0)
+        learns_all = (table["sequences"] == 1) & np.isin(table["kind"], _LEARNT_WHOLE)
+        targets = np.where(learns_all[row_of] & (answers > 0), cut - 1, targets)
     windows = np.zeros(count, dtype=np.int64)
     whole = np.bincount(row_of, weights=tokens, minlength=count).astype(np.int64)
     in_parts = table["windows"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.contents import Content, Labelled, PlainText, Unusable
+from engine.data.contents import Content, Labelled, PlainText, Unusable, content_digest
 from engine.data.files import Chunk, read_chunk
 from engine.data.personal.finder import Finder, find_personal
 from engine.data.personal.found import MASKS
@@ -21,9 +21,9 @@ from engine.data.quality.languages import language_of
 from engine.data.quality.leaks import LeakIndex
 from engine.data.quality.options import MISSING, ReportOptions
 from engine.data.quality.similar import signatures_of_words
-from engine.data.quality.texts import answers, compared_texts, content_digest, excerpt, texts_digest
+from engine.data.quality.texts import answers, compared_texts, excerpt, texts_digest
 from engine.data.quality.words import hashed_words
-from engine.data.rows import RejectedRow, Row
+from engine.data.rows import RejectedRow, Row, in_batches
 from engine.data.shapes import Reading
 from engine.data.shapes.recogniser import Recogniser
 from engine.data.shapes.values import value_at
@@ -117,7 +117,7 @@ class _Examiner:
     def examine(self, work: Work) -> ChunkFacts:
         source = self._setup.sources[work.source]
         facts, parts = ChunkFacts(), _Parts()
-        for batch in _batches(islice(read_chunk(source, work.chunk), work.most_rows)):
+        for batch in in_batches(islice(read_chunk(source, work.chunk), work.most_rows), _BATCH_ROWS, _BATCH_CHARACTERS):
             facts.rows += len(batch)
             self._examine(batch, work, facts, parts)
         facts.columns = parts.columns()
@@ -240,25 +240,3 @@ def count_values(counter: Counter[str], values: Mapping[str, int]) -> None:
     """Adds to `counter`; beyond DISTINCT_VALUES different ones, new ones count as "" together."""
     for value, count in values.items():
         counter[value if value in counter or len(counter) < DISTINCT_VALUES else ""] += count
-
-
-def _batches(rows: Iterator[Row | RejectedRow]) -> Iterator[list[Row | RejectedRow]]:
-    """In runs whose words fit in memory at once."""
-    batch: list[Row | RejectedRow] = []
-    characters = 0
-    for row in rows:
-        batch.append(row)
-        characters += len(row.excerpt) if isinstance(row, RejectedRow) else _characters(row.value)
-        if len(batch) >= _BATCH_ROWS or characters >= _BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
-
-
-def _characters(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(map(_characters, value.values()))
-    return sum(map(_characters, value)) if isinstance(value, list) else 8

@@ -104,7 +104,7 @@ def _lengths(found: QualityReport, options: ReportOptions) -> Iterator[Finding]:
             "cut",
             cut.rows,
             f"{_rows(cut.rows)} {'is' if cut.rows == 1 else 'are'} longer than {cut.length:,} tokens and would be cut "
-            f"({cut.lost_share:.1%} of all tokens)",
+            f"({_share(cut.lost_share)} of all tokens)",
             f"Raise data.sequence_length to {enough:,}, if memory allows.",
             ("data.sequence_length", str(enough)),
             found.lengths.longest,
@@ -166,8 +166,8 @@ def _balance(found: QualityReport) -> Iterator[Finding]:
                 found,
                 "attribute",
                 most_rows,
-                f"{each.name} is unevenly spread: {most} in {most_rows / each.rows:.0%} of rows, {least} in "
-                f"{least_rows / each.rows:.1%}",
+                f"{each.name} is unevenly spread: {most} in {_share(most_rows / each.rows)} of rows, {least} in "
+                f"{_share(least_rows / each.rows)}",
                 "Check whether the model is to treat them alike; if so, add rows of the rare ones.",
             )
 
@@ -211,3 +211,9 @@ def _rows(count: int) -> str:
 
 def _hold(count: int) -> str:
     return "holds" if count == 1 else "hold"
+
+
+def _share(share: float) -> str:
+    """A share as finetui writes it everywhere: "12.5 %", "100 %"."""
+    percent = round(100 * share, 1)
+    return f"{percent:.0f} %" if percent == round(percent) else f"{percent:.1f} %"

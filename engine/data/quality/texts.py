@@ -58,12 +58,6 @@ def question(content: Content) -> str:
             return content.text
 
 
-def content_digest(content: Content) -> int:
-    """64 bits of a hash of all that `content` says: equal for exact duplicates."""
-    digest = hashlib.blake2b(repr(content).encode(errors="surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
-
-
 def texts_digest(texts: Sequence[str]) -> int:
     """64 bits of a hash of texts, the space around each aside."""
     joined = "\x00".join(text.strip() for text in texts)

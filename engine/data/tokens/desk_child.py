@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from engine.data.source import Source
 from engine.data.tokens.loading import load_text_tokenizer
 from engine.data.tokens.tokeniser import Tokeniser
 from engine.data.tokens.xraying import xray
-from engine.serve.child import take_stdout
+from engine.serve.child import limit_address_space, take_stdout
 from profiles.problem import Problem
 
 # Room for the largest tokenizers and rows; a template that builds a text of ten times that ends this process alone.
@@ -147,7 +146,7 @@ def _answer(desk: _Desk | None, asked: dict[str, Any]) -> tuple[_Desk, Any]:
 
 
 def main() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    limit_address_space(_ADDRESS_SPACE_BYTES)
     send = take_stdout()
     desk: _Desk | None = None
     for line in sys.stdin:

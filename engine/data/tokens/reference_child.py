@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from pathlib import Path
 
 from engine.offline import set_offline
+from engine.serve.child import limit_address_space
 from profiles.problem import Problem
 
 # The largest vocabularies (256,000 tokens) take 2 GB while they are read; a file that claims more shall not fill the
@@ -21,7 +21,7 @@ _ADDRESS_SPACE_BYTES = 16 << 30
 def main() -> None:
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no part of the answer
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    limit_address_space(_ADDRESS_SPACE_BYTES)
     set_offline()
     from engine.data.tokens.reference import describe_folder
 

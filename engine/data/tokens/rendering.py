@@ -66,6 +66,7 @@ class ChatTemplate:
         self._stop = re.compile(any_stop) if stops else None
         self._stop_here = re.compile(rf"\s*(?:{any_stop})") if stops else None
         self._generation_prompt = self._find_generation_prompt()
+        self._ending = self._find_ending()
         self._skeletons: dict[tuple[str, ...], Skeleton | None] = {}
 
     def render(self, conversation: Conversation) -> Rendered:
@@ -126,6 +127,14 @@ class ChatTemplate:
             return ""  # a template that wants more than a user turn; then each answer is asked for in its place
         return with_prompt.removeprefix(without) if with_prompt.startswith(without) else ""
 
+    def _find_ending(self) -> str:
+        """What ends the last answer, such as ` [END]` (or "")."""
+        try:
+            text = self._render(Conversation((*_PROBE, Message("assistant", marker_of(1)))))
+        except Unusable:
+            return ""
+        return text.partition(marker_of(1))[2].rstrip()
+
     def _generation_start(self, text: str, before: Conversation, content_begins: int) -> int:
         prompt = self._generation_prompt
         if prompt and text.endswith(prompt, 0, content_begins):
@@ -141,7 +150,10 @@ class ChatTemplate:
     def _turn_end(self, text: str, until: Conversation, content_ends: int) -> int:
         # No special token ends the answer; some templates end it with plain text, which is learnt.
         until_here = self._render(until).rstrip()
-        return max(content_ends, len(until_here)) if text.startswith(until_here) else content_ends
+        if text.startswith(until_here):
+            return max(content_ends, len(until_here))
+        # The template writes this answer otherwise where it is the last (with thoughts, say), yet ends it the same.
+        return content_ends + len(self._ending) if text.startswith(self._ending, content_ends) else content_ends
 
     def _locate(self, text: str, conversation: Conversation, positions: Sequence[int]) -> list[tuple[int, int]]:
         """Where in `text` the content of each message at `positions` stands; of one that calls a tool, the call."""

@@ -101,34 +101,49 @@ class Tokeniser:
         if self._is_cut_freely:
             cuts = [_cuts(text) for text in texts]
             pieces = [text.text[a:b] for text, at in zip(texts, cuts, strict=True) for a, b in pairwise(at)]
-            ids = iter(self._tokenizer.ids(pieces))
+            ids = iter(self._tokenizer.packed_ids(pieces))
             for text, edges in zip(texts, cuts, strict=True):
                 yield self._finish(text, *_join(text, edges, list(islice(ids, len(edges) - 1))))
         else:
-            sections = [_sections(text.text) if self._puts_space_first else [(0, len(text.text))] for text in texts]
-            pieces = [text.text[a:b] for text, at in zip(texts, sections, strict=True) for a, b in at]
-            found = self._tokenizer.ids_and_places(pieces)
-            for text, at in zip(texts, sections, strict=True):
-                token_ids: list[int] = []
-                places: list[tuple[int, int]] = []
-                # The sections come first, so that the next text's tokens stay where they are.
-                for (begins, _), (some, where) in zip(at, found, strict=False):
-                    token_ids += some
-                    places += [(begins + first, begins + last) for first, last in where] if begins else where
-                yield self._finish(text, token_ids, _token_spans(text, places))
+            quick = list(map(self._quickly, texts))
+            others = self._by_places([text for text, found in zip(texts, quick, strict=True) if found is None])
+            for text, found in zip(texts, quick, strict=True):
+                yield self._finish(text, *(found or next(others)))
 
-    def _finish(self, text: Rendered, ids: list[int], spans: list[tuple[int, int]]) -> Encoded:
+    def _quickly(self, text: Rendered) -> tuple[NDArray[np.int32], list[tuple[int, int]]] | None:
+        edges = sorted({edge for answer in text.answers for edge in answer})
+        found = self._tokenizer.quick_ids_and_places(text.text, edges)
+        if found is None:
+            return None
+        at = dict(zip(edges, found[1], strict=True))
+        return np.frombuffer(found[0], np.int32), [(at[begins], at[ends]) for begins, ends in text.answers]
+
+    def _by_places(self, texts: Sequence[Rendered]) -> Iterator[tuple[NDArray[np.int32], list[tuple[int, int]]]]:
+        """The ids of whole texts, and the spans of those that hold any character of each answer."""
+        sections = [_sections(text.text) if self._puts_space_first else [(0, len(text.text))] for text in texts]
+        pieces = [text.text[a:b] for text, at in zip(texts, sections, strict=True) for a, b in at]
+        found = self._tokenizer.ids_and_places(pieces)
+        for text, at in zip(texts, sections, strict=True):
+            token_ids: list[int] = []
+            places: list[tuple[int, int]] = []
+            # The sections come first, so that the next text's tokens stay where they are.
+            for (begins, _), (some, where) in zip(at, found, strict=False):
+                token_ids += some
+                places += [(begins + first, begins + last) for first, last in where] if begins else where
+            yield np.asarray(token_ids, dtype=np.int32), _token_spans(text, places)
+
+    def _finish(self, text: Rendered, ids: NDArray[np.int32], spans: list[tuple[int, int]]) -> Encoded:
         if text.lacks_frame:
-            ids = [*self._tokenizer.leading_ids, *ids, *self._tokenizer.trailing_ids]
+            ids = _joined(self._tokenizer.leading_ids, ids, self._tokenizer.trailing_ids)
         if text.lacks_start:
             shift = len(self._tokenizer.leading_ids)
-            ids = [*self._tokenizer.leading_ids, *ids]
+            ids = _joined(self._tokenizer.leading_ids, ids)
             spans = [(begins + shift, ends + shift) for begins, ends in spans]
-        if text.lacks_stop and ids[-1:] != [self._tokenizer.eos_id]:
-            ids = [*ids, self._tokenizer.end_of_text()]
+        if text.lacks_stop and not (len(ids) and ids[-1] == self._tokenizer.eos_id):
+            ids = _joined(ids, (self._tokenizer.end_of_text(),))
             spans[-1] = (spans[-1][0], len(ids))
         prompt_tokens = spans[-1][0] if spans else len(ids)
-        return Encoded(np.asarray(ids, dtype=np.int32), tuple(spans), prompt_tokens)
+        return Encoded(ids, tuple(spans), prompt_tokens)
 
     def _fault(self, content: Content, sequences: Sequence[Encoded]) -> str | None:
         """Why nothing can be learnt from these sequences, whatever their length."""
@@ -153,7 +168,7 @@ class Tokeniser:
         elif isinstance(content, Feedback):
             labels = ("liked" if content.liked else "disliked",)
         warnings = {warning for text in texts for warning in text.warnings}
-        if any(self._holds_special(text) for text in content.texts()):
+        if self._holds_special(content):
             warnings.add(HOLDS_SPECIAL)
         if self._tokenizer.unk_id is not None and any(map(self._is_foreign, sequences)):
             warnings.add(HOLDS_UNKNOWN)
@@ -165,10 +180,14 @@ class Tokeniser:
             warnings=tuple(sorted(warnings)),
         )
 
-    def _holds_special(self, text: str) -> bool:
-        return self._special is not None and (
-            any(start in text for start in self._special_starts) and self._special.search(text) is not None
-        )
+    def _holds_special(self, content: Content) -> bool:
+        if self._special is None:
+            return False
+        together = "\n".join(content.texts())
+        for start in self._special_starts:
+            if start in together:
+                return any(map(self._special.search, content.texts()))
+        return False
 
     def _is_foreign(self, sequence: Encoded) -> bool:
         return int((sequence.ids == self._tokenizer.unk_id).sum()) > _UNKNOWN_SHARE * len(sequence)
@@ -208,10 +227,14 @@ def _sections(text: str) -> list[tuple[int, int]]:
     return [*sections, (begins, len(text))]
 
 
-def _join(text: Rendered, cuts: list[int], pieces: list[list[int]]) -> tuple[list[int], list[tuple[int, int]]]:
+def _join(text: Rendered, cuts: list[int], pieces: list[bytes]) -> tuple[NDArray[np.int32], list[tuple[int, int]]]:
     """The ids of all pieces, and the span of ids of each answer."""
-    at = dict(zip(cuts, accumulate(map(len, pieces), initial=0), strict=True))
-    return list(chain.from_iterable(pieces)), [(at[begins], at[ends]) for begins, ends in text.answers]
+    at = dict(zip(cuts, accumulate((len(piece) // 4 for piece in pieces), initial=0), strict=True))
+    return np.frombuffer(b"".join(pieces), np.int32), [(at[begins], at[ends]) for begins, ends in text.answers]
+
+
+def _joined(*parts: Sequence[int] | NDArray[np.int32]) -> NDArray[np.int32]:
+    return np.concatenate([np.asarray(part, dtype=np.int32) for part in parts])
 
 
 def _token_spans(text: Rendered, places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -1,246 +1,150 @@
-"""The ids of ordinary text by words looked up, for byte-level BPE tokenizers: three times as fast as their library.
+"""The ids of ordinary text by words looked up: several times as fast as the tokenizers' library.
 
-Those split text into words by a regular expression and tokenise each word for itself. Here Python's `re` does the
-splitting, and every word is tokenised once, by the library's own model. That is exact only where both regular
-expressions mean the same, so it is done for characters whose nature no version of Unicode has changed, and only when a
-trial text comes out the same; anything else is left to the library.
+Tokenizers split text into words (engine.data.tokens.byte_level), or could (engine.data.tokens.spaced), and tokenise
+each word for itself. Here Python's `re` does the splitting, and every word is tokenised once, by the library's own
+model. A tokenizer is served only when a trial text comes out the same; text that holds anything of which it is not sure
+that it would is left to the library.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import unicodedata
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from functools import cache
-from itertools import chain
-from typing import Any
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 
 from tokenizers import Tokenizer, models
 
-from engine.data.tokens.piece_text import byte_of_letter
+from engine.data.tokens.byte_level import byte_level_words
+from engine.data.tokens.spaced import spaced_words
+from engine.data.tokens.word_rule import WordRule
 
-# How ByteLevel splits when it is not told to leave that to others.
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_SPACE = " \\t\\n\\r"
-_TOKEN_OF_PATTERN = re.compile(r"\\p\{(\w+)\}|\\([sS])|\\(.)|(\[\^?)|(\])|(\$|\^)|(.)", re.DOTALL)
-_PLAIN_ESCAPES = frozenset("rnt/\\-[]().*+?'|{}")
-# Some 100 bytes a word, 30 MB in all.
+# Some 150 bytes a word, 30 MB in all.
 _WORDS_KEPT = 200_000
 _LONGEST_WORD_KEPT = 32
 # System prompts and the text between turns: at most 16 MB.
 _PARTS_KEPT = 4096
 _LONGEST_PART_KEPT = 2048
+_ID_BYTES = 4
 
 
 class WordIds:
     """Made by `of` for a tokenizer that it serves."""
 
-    def __init__(self, backend: Tokenizer, split: str):
-        self._find = re.compile(split).findall
-        self._foreign = re.compile(f"[^{_SPACE}{_stable_class('L', 'N', 'P', 'S', 'M')}]").search
-        added = {each.content: token for token, each in backend.get_added_tokens_decoder().items()}
+    def __init__(self, backend: Tokenizer, rule: WordRule):
+        self._find = re.compile(rule.words).findall
+        self._foreign = re.compile(rule.foreign).search
+        self._is_apart = re.compile(rule.apart).match
+        self._before = rule.before
+        added = {each.content: packed([token]) for token, each in backend.get_added_tokens_decoder().items()}
         self._added = added
         longest_first = sorted(added, key=len, reverse=True)
         self._cut = re.compile(f"({'|'.join(map(re.escape, longest_first))})").split if added else None
-        self._words = _Words(backend.model)
-        self._parts: dict[str, list[int]] = {}
+        self._words = _Words(backend.model, rule.spelled)
+        self._parts: dict[str, bytes] = {}
 
     @classmethod
     def of(cls, backend: Tokenizer) -> WordIds | None:
-        split = _split_of(backend)
-        if split is None or not _adds_plainly(backend):
+        rule = (byte_level_words(backend) or spaced_words(backend)) if _adds_plainly(backend) else None
+        if rule is None:
             return None
-        made = cls(backend, split)
-        trial = _trial_text()
-        is_same = made.ids(trial) == backend.encode(trial, add_special_tokens=False).ids
+        made = cls(backend, rule)
+        is_same = made.ids(rule.trial) == packed(backend.encode(rule.trial, add_special_tokens=False).ids)
         return made if is_same else None
 
-    def ids(self, text: str) -> list[int] | None:
-        """None for text that only the library can tokenise exactly."""
+    def ids(self, text: str) -> bytes | None:
+        """As 32-bit numbers; None for text that only the library can tokenise exactly."""
         if self._cut is None:
-            return self._part(text)
-        ids: list[int] = []
+            return self._part(text, self._before) if text else b""
+        ids: list[bytes] = []
         for at, part in enumerate(self._cut(text)):
             if at % 2:
                 ids.append(self._added[part])
             elif part:
-                found = self._part(part)
+                found = self._part(part, self._before)
                 if found is None:
                     return None
-                ids += found
-        return ids
+                ids.append(found)
+        return b"".join(ids)
 
-    def _part(self, text: str) -> list[int] | None:
-        if (known := self._parts.get(text)) is not None:
+    def ids_and_places(self, text: str, edges: Sequence[int]) -> tuple[bytes, list[int]] | None:
+        """As `ids`, and for each of `edges`, rising places in the text, how many ids stand before it. None also when
+        one of them may lie within a token."""
+        ids: list[bytes] = []
+        places: list[int] = []
+        begins = count = 0
+        for number, part in enumerate(self._cut(text) if self._cut else [text]):
+            ends = begins + len(part)
+            inside = [edge - begins for edge in edges[len(places) :] if edge < ends]
+            pieces = [None if any(inside) else self._added[part]] if number % 2 else self._pieces(part, inside)
+            for edge in inside:
+                # An edge at the part's own beginning has all of its pieces behind it.
+                found = pieces.pop(0) if edge else b""
+                if found is None:
+                    return None
+                ids.append(found)
+                count += len(found) // _ID_BYTES
+                places.append(count)
+            for found in pieces:
+                if found is None:
+                    return None
+                ids.append(found)
+                count += len(found) // _ID_BYTES
+            begins = ends
+        return b"".join(ids), places + [count] * (len(edges) - len(places))
+
+    def _pieces(self, text: str, edges: Sequence[int]) -> list[bytes | None]:
+        """The ids of text without added tokens in pieces, cut at `edges`; None for what cannot be told."""
+        if not text:
+            return []
+        pieces: list[bytes | None] = []
+        begins, before = 0, self._before
+        for edge in (*filter(None, edges), len(text)):
+            if edge < len(text) and not self._is_apart(text, edge):
+                return [None]
+            pieces.append(self._part(text[begins:edge], before))
+            begins, before = edge, ""
+        return pieces
+
+    def _part(self, text: str, before: str) -> bytes | None:
+        written = before + text
+        if (known := self._parts.get(written)) is not None:
             return known
         if self._foreign(text):
             return None
-        words = self._find(text)
-        if sum(map(len, words)) != len(text):
+        words = self._find(written)
+        if sum(map(len, words)) != len(written):
             return None  # the expression leaves gaps, which are words too
-        ids = list(chain.from_iterable(map(self._words.__getitem__, words)))
+        ids = b"".join(map(self._words.__getitem__, words))
         if len(self._words) > _WORDS_KEPT:
             self._words.clear()
         if len(text) <= _LONGEST_PART_KEPT:
             if len(self._parts) >= _PARTS_KEPT:
                 self._parts.clear()
-            self._parts[text] = ids
+            self._parts[written] = ids
         return ids
 
 
-class _Words(dict[str, tuple[int, ...]]):
+def packed(ids: Iterable[int]) -> bytes:
+    """Ids as 32-bit numbers one behind the other: joined and copied at once, where lists are walked through."""
+    return array("i", ids).tobytes()
+
+
+class _Words(dict[str, bytes]):
     """The ids of each word; one that is missing is tokenised."""
 
-    def __init__(self, model: models.Model):
+    def __init__(self, model: models.Model, spelled: Callable[[str], str]):
         super().__init__()
         self._model = model
-        letters = {byte: letter for letter, byte in byte_of_letter().items()}
-        self._letters = str.maketrans({chr(byte): letter for byte, letter in letters.items()})
+        self._spelled = spelled
 
-    def __missing__(self, word: str) -> tuple[int, ...]:
-        written = word.encode().decode("latin-1").translate(self._letters)
-        ids = tuple(token.id for token in self._model.tokenize(written))
+    def __missing__(self, word: str) -> bytes:
+        ids = packed([token.id for token in self._model.tokenize(self._spelled(word))])
         if len(word) <= _LONGEST_WORD_KEPT:
             self[word] = ids
         return ids
-
-
-def _split_of(backend: Tokenizer) -> str | None:
-    """The tokenizer's way to split text into words as Python's `re` writes it; None when that cannot be said."""
-    if not isinstance(backend.model, models.BPE) or backend.model.dropout:
-        return None
-    if backend.normalizer is not None and _state(backend.normalizer).get("type") != "NFC":
-        return None
-    if backend.pre_tokenizer is None:
-        return None
-    steps = _state(backend.pre_tokenizer)
-    match steps.get("pretokenizers", [steps]):
-        case [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]:
-            return _as_re(_GPT2)
-        case [
-            {"type": "Split", "pattern": {"Regex": str(pattern)}, "behavior": behavior, "invert": invert},
-            {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
-        ] if (behavior, invert) in (("Isolated", False), ("Removed", True)):
-            return _as_re(pattern)
-    return None
-
-
-def _state(component: Any) -> dict[str, Any]:
-    return json.loads(component.__getstate__())
 
 
 def _adds_plainly(backend: Tokenizer) -> bool:
     """Whether added tokens are found in the text as it is, and take nothing of what stands beside them."""
     added = backend.get_added_tokens_decoder().values()
     return not any(each.lstrip or each.rstrip or each.single_word or not each.content for each in added)
-
-
-def _as_re(pattern: str) -> str | None:
-    """A regular expression of Oniguruma's for Python, about stable characters only. None for what is not known."""
-    written: list[str] = []
-    in_class = False
-    for match in _TOKEN_OF_PATTERN.finditer(pattern):
-        kind, space, escaped, opens, closes, anchor, plain = match.groups()
-        if kind:
-            written.append(_stable_class(kind) if in_class else f"[{_stable_class(kind)}]")
-        elif space:
-            if in_class and space == "S":
-                return None
-            written.append(_SPACE if in_class else f"[{'^' if space == 'S' else ''}{_SPACE}]")
-        elif escaped:
-            if escaped not in _PLAIN_ESCAPES:
-                return None
-            written.append(match[0])
-        elif opens or closes:
-            if in_class == bool(opens):
-                return None  # classes within classes, which Python does not have
-            in_class = bool(opens)
-            written.append(match[0])
-        elif anchor:
-            return None
-        else:
-            written.append(plain)
-    text = "".join(written)
-    try:
-        re.compile(text)
-    except re.error:
-        return None
-    return text
-
-
-@cache
-def _stable_class(*kinds: str) -> str:
-    """The inside of a class with the stable characters of these general categories or their first letters."""
-    found = _stable_characters()
-    points = sorted(chain.from_iterable(found[each] for each in found if each in kinds or each[0] in kinds))
-    return "".join(
-        f"\\u{first:04x}" if first == last else f"\\u{first:04x}-\\u{last:04x}" for first, last in _runs(points)
-    )
-
-
-@cache
-def _stable_characters() -> Mapping[str, list[int]]:
-    """Characters below U+10000 by category that were in Unicode 3.2 what they are today, and that NFC leaves alone."""
-    found: dict[str, list[int]] = defaultdict(list)
-    for point in chain(range(0x20, 0x7F), range(0xA1, 0xD800), range(0xF900, 0xFFFE)):
-        character = chr(point)
-        category = unicodedata.category(character)
-        if category[0] in "CZ" and point > 0x7F:
-            continue
-        if character in "\u017f\u212a":  # which are s and k, the case left aside
-            continue
-        if (
-            unicodedata.ucd_3_2_0.category(character) == category
-            and not category.startswith("M")
-            and unicodedata.normalize("NFC", character) == character
-            and not 0x1100 <= point < 0x1200  # parts of Korean syllables, which NFC puts together
-        ):
-            found[category].append(point)
-    return found
-
-
-def _runs(points: list[int]) -> Iterator[tuple[int, int]]:
-    """Points that follow each other as (first, last)."""
-    first = last = -2
-    for point in points:
-        if point != last + 1:
-            if first >= 0:
-                yield first, last
-            first = point
-        last = point
-    if first >= 0:
-        yield first, last
-
-
-@cache
-def _trial_text() -> str:
-    """Words, numbers, marks and white space of every kind beside each other."""
-    pieces = [
-        "a",
-        "Bc",
-        "é",
-        "ß",
-        "Я",
-        "語",
-        "1",
-        "23",
-        "4567",
-        " ",
-        "  ",
-        "\n",
-        "\r\n",
-        "\t",
-        " \n",
-        "'s",
-        "'LL",
-        "'",
-        "-",
-        "…",
-    ]
-    pieces += ["/", "\\", "(", '"', "“", "€", "_", "don't", "I'M", "x", "ǅ", "²", "٣"]
-    pairs = "".join(first + second for first in pieces for second in pieces)
-    return pairs + "".join(
-        first + second + third for first in pieces[:20] for second in pieces[6:16] for third in pieces
-    )

@@ -24,7 +24,7 @@ import torch  # noqa: E402
 from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 
 from engine.fit.live_bytes import LiveBytes  # noqa: E402
-from engine.fit.training_step import TORCH_DTYPES, TrainingStep, method_section  # noqa: E402
+from engine.fit.training_step import TORCH_DTYPES, TrainingStep, head_for, method_section  # noqa: E402
 from engine.methods.loading import load_base  # noqa: E402
 from engine.methods.trainable import make_trainable  # noqa: E402
 from engine.train.document_attention import forget_masks  # noqa: E402
@@ -43,6 +43,7 @@ def peak_bytes(folder: Path, settings: Settings) -> int:
         device="cpu",
         quantise=settings.method == "qlora",
         double_quantisation=settings.double_quantisation,
+        head=head_for(settings),
     )
     model = make_trainable(model, method_section(settings))
     step = TrainingStep.of(model, settings, make_optimizer, settings.attention)
@@ -50,9 +51,8 @@ def peak_bytes(folder: Path, settings: Settings) -> int:
     live = LiveBytes()
     with live:
         count_model(live, model)
-        for tensor in vars(step.batch).values():
-            if isinstance(tensor, torch.Tensor):
-                live.count(tensor)
+        for tensor in step.batch_tensors():
+            live.count(tensor)
         for _ in range(2):
             for _ in range(settings.gradient_accumulation):
                 step.micro_batch(_unmarked)

@@ -66,7 +66,8 @@ class SmallCase:
 
 def describe(settings: Settings) -> str:
     """The settings in a few words, what is as usual left out."""
-    words = [settings.method, settings.compute_dtype, f"{settings.micro_batch} x {settings.sequence_length}"]
+    words = [settings.objective] if settings.objective != "next_token" else []
+    words += [settings.method, settings.compute_dtype, f"{settings.micro_batch} x {settings.sequence_length}"]
     if settings.gradient_checkpointing:
         every = settings.gradient_checkpointing
         words.append("recomputing" if every == 1 else f"recomputing 1 in {every}")
@@ -151,4 +152,26 @@ CASES = (
 )
 """Every family in the ways that change what lives: method, dtype, recomputing, length and rows."""
 
-QUICK = CASES[::5]
+OBJECTIVES = (
+    *(
+        _case("llama" if method != "qlora" else "llama wide", objective=objective, method=method, sequence_length=256)
+        for objective in ("dpo", "orpo", "simpo", "kto", "classification", "embedding")
+        for method in ("lora", "full", "qlora")
+    ),
+    _case("qwen3", objective="dpo", compute_dtype="bf16", gradient_checkpointing=1, micro_batch=2),
+    _case("qwen3", objective="orpo", method="full", gradient_accumulation=2),
+    _case("llama", objective="dpo", method="full", compute_dtype="bf16", gradient_checkpointing=1, micro_batch=2),
+    _case("gpt2", objective="simpo", method="partial", trained_layers=2),
+    _case("mixtral", objective="kto", micro_batch=2),
+    _case("llama tied", objective="kto", method="full", compute_dtype="bf16"),
+    _case("qwen2", objective="kto", gradient_accumulation=2, gradient_checkpointing=1),
+    _case("llama", objective="classification", compute_dtype="bf16", micro_batch=4, sequence_length=128),
+    _case("qwen3", objective="classification", method="full", gradient_checkpointing=1),
+    _case("llama", objective="classification", method="partial", trained_layers=2, attention="eager"),
+    _case("llama", objective="embedding", compute_dtype="bf16", micro_batch=4, sequence_length=128),
+    _case("gemma3", objective="embedding", method="full", sequence_length=256),
+    _case("llama wide", objective="embedding", gradient_checkpointing=1, sequence_length=1024),
+)
+"""What else can be minimised than the next token's loss."""
+
+QUICK = (*CASES[::5], *OBJECTIVES[::5])

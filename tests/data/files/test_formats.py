@@ -217,6 +217,22 @@ def test_values_of_tables_come_out_as_json_has_them(tmp_path):
         assert (reader.format, reader.unit) == ("parquet", "row")
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_class_numbers_are_read_as_the_names_that_datasets_wrote(tmp_path, name):
+    kind = {"names": ["fee", "loan"], "_type": "ClassLabel"}
+    features = {"label": kind, "tags": {"feature": kind, "_type": "List"}, "text": {"_type": "Value"}}
+    table = pa.table({"label": [1, 0, -1], "tags": [[0, 1], [], None], "text": ["a", "b", "c"]})
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    table = table.replace_schema_metadata(metadata)
+    path = tmp_path / name
+    write = pyarrow.parquet.write_table if path.suffix == ".parquet" else pyarrow.feather.write_feather
+    write(table, path)
+    with open_rows(Source(path)) as reader:
+        rows = [row.value for row in reader]
+        assert any("read as the names" in note for note in reader.notes())
+    assert [(row["label"], row["tags"]) for row in rows] == [("loan", ["fee", "loan"]), ("fee", []), (None, None)]
+
+
 def test_said_encodings_and_delimiters_are_followed(tmp_path):
     source = written(tmp_path, "a.csv", "name~text\na~grün\n".encode("cp1250"))
     assert read(Source(source.path, encoding="cp1250", delimiter="~")) == [{"name": "a", "text": "grün"}]

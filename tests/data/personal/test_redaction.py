@@ -30,7 +30,7 @@ def talk(*texts):
         (PlainText(TEXT), PlainText(MASKED), 2),
         (talk(TEXT, "Yes."), talk(MASKED, "Yes."), 2),
         (Feedback(talk(TEXT, TEXT), True), Feedback(talk(MASKED, MASKED), True), 4),
-        (Preference(talk(TEXT, "a"), talk(TEXT, "b")), Preference(talk(MASKED, "a"), talk(MASKED, "b")), 4),
+        (Preference(talk(TEXT, "a"), talk(TEXT, "b")), Preference(talk(MASKED, "a"), talk(MASKED, "b")), 2),
         (Labelled(TEXT, ("Maria Novak",)), Labelled(MASKED, ("Maria Novak",)), 2),
         (Similar(TEXT, "x", (TEXT,)), Similar(MASKED, "x", (MASKED,)), 4),
     ],
@@ -68,6 +68,21 @@ def test_who_was_named_in_full_is_known_by_one_name_in_the_same_row_only():
 
     assert row.messages[1].content == "Ask [NAME] again; Novakova is another, [NAME] too."
     assert other.text == "Maria is a name."
+
+
+def test_both_answers_of_a_preference_keep_one_prompt_whoever_is_named_in_them():
+    asked = "What of Maria?"
+    content = Preference(talk(asked, "Maria Novak called."), talk(asked, "Ask Maria."))
+
+    changed, _ = Redactor("mask").apply(content)
+
+    assert changed.chosen.messages[:-1] == changed.rejected.messages[:-1]
+    assert changed.rejected.messages[-1].content == "Ask [NAME]."
+
+
+@pytest.mark.parametrize("name", ["Maria  Novak", "Maria\nNovak", "Dr. , Novak", "Novak,, Maria", " "])
+def test_a_name_may_be_written_with_any_spaces_and_commas(name):
+    assert name not in Redactor("pseudonymise", KEY)._pseudonyms.name(name) or not name.strip()
 
 
 def test_pseudonyms_are_the_same_in_every_row_and_run_and_depend_on_the_key():

@@ -59,6 +59,21 @@ def test_a_process_that_dies_is_replaced_once(tmp_path):
         list(run_crew(TASKS, None, [1, "die", 2], 2, doing="a.jsonl"))
 
 
+def test_it_works_where_less_memory_is_allowed_than_it_would_allow_itself(tmp_path):
+    code = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+from engine.data.crew import run_crew
+print(list(run_crew({TASKS!r}, None, [1, 2], 1)))
+print(next(run_crew("crew_tasks:missing", None, [1], 1)))
+"""
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[1, 2]\n" and "has no attribute 'missing'" in done.stderr
+
+
 def test_closing_early_ends_the_processes(tmp_path):
     results = run_crew(TASKS, str(tmp_path / "pid"), [1, "sleep", 2], 2)
     assert next(results) == 1

@@ -17,6 +17,8 @@ from chat_families import tokenizer_of
 from engine.data.prepare import chunk_work, gather
 from engine.data.prepare.cache import clean_up, prepared_root
 from engine.data.prepare.preparing import prepare
+from engine.data.prepare.shards import Shard
+from engine.data.preview import preview
 from engine.data.tokens.reference import describe
 from engine.data.tokens.text_tokenizer import TextTokenizer
 from engine.run.directory import RunDirectory
@@ -141,6 +143,21 @@ def test_a_preparation_that_was_killed_goes_on_where_it_was(tmp_path, made):
     assert sum(report.rows for report in data.sources) == len(CHATS)
 
 
+def test_a_run_reads_rows_as_the_preview_showed_them(tmp_path):
+    labelled = [{"text": f"The number {number}", "label": "odd" if number % 2 else "even"} for number in range(300)]
+    labelled[240]["label"] = ["even", "round"]
+    for rows in (labelled, ["{bad"] * 20 + labelled):  # the second time that row lies beyond those that are looked at
+        file = write(tmp_path / f"{len(rows)}.jsonl", rows)
+        shown = preview(file).reading
+        data = prepare(DataSection(train=(file,), max_rejected_share=0.1), tokenizer())
+        assert shown is not None and data.several_labels == shown.several == (len(rows) == 300)
+    late = ["{bad"] * 300 + CHATS
+    data = prepare(DataSection(train=(write(tmp_path / "late.jsonl", late),), max_rejected_share=0.6), tokenizer())
+    assert data.sources[0].set_aside == 300
+    with pytest.raises(Problem, match="none of its 300 rows can be used: line 1 is not JSON"):
+        prepare(DataSection(train=(write(tmp_path / "bad.jsonl", ["{bad"] * 300),)), tokenizer())
+
+
 def test_an_untouched_file_is_not_even_read_again(tmp_path, made, monkeypatch):
     file = write(tmp_path / "a.jsonl", CHATS)
     first = prepare(DataSection(train=(file,)), tokenizer())
@@ -175,6 +192,53 @@ def test_a_shard_that_is_lost_is_told(tmp_path):
         path.write_bytes(b"")
     with pytest.raises(Problem, match="is shorter than it was"):
         data.train[0]
+
+
+def test_a_shard_that_was_damaged_is_told_and_made_again(tmp_path):
+    spec, keep = DataSection(train=(write(tmp_path / "a.jsonl", CHATS),)), tmp_path / "data"
+    began = prepare(spec, tokenizer(), keep=keep, session="first")
+    wanted = contents(began)
+    path = next(keep.rglob("*.safetensors"))
+    for damage in ("records", "end", "zeros", "nothing"):
+        shard, whole = Shard(path), path.read_bytes()
+        middle = shard.records_begin + shard.records_bytes // 2
+        # In place, as a disk that forgets does, so that the cache's name for the same file leads to the same.
+        path.write_bytes(
+            {
+                "records": whole[:middle] + b"\xff" * 8 + whole[middle + 8 :],
+                "end": whole[:-5],
+                "zeros": b"\0" * len(whole),
+                "nothing": b"",
+            }[damage]
+        )
+        if damage == "records":
+            with pytest.raises(Problem, match="is damaged: it holds other bytes than were written"):
+                contents(prepare(spec, tokenizer(), keep=keep, session="first"))
+            path.unlink()  # as the Problem says
+        assert contents(prepare(spec, tokenizer(), keep=keep, session="second")) == wanted
+        assert Shard(path).facts == shard.facts
+    path.unlink()
+    write(tmp_path / "a.jsonl", CHATS[:-1])
+    RunDirectory(keep.parent).accept_kept_data()
+    with pytest.raises(Problem, match=r"has lost some of the prepared data that the run began with, and .* changed"):
+        prepare(spec, tokenizer(), keep=keep, session="third")
+
+
+def test_an_index_of_benchmarks_that_a_clean_up_took_a_part_of_is_made_again(tmp_path):
+    asked = "Which of the old towns by the river had the first stone bridge in the whole of the country"
+    benchmark = write(tmp_path / "bench.jsonl", [{"question": f"{asked}?", "answer": "None"}])
+    rows = [*CHATS, {"prompt": f"Quiz: {asked}?", "completion": "Avignon."}]
+    spec = DataSection(train=(write(tmp_path / "a.jsonl", rows),), benchmarks=(benchmark,), sequence_length=256)
+    assert prepare(spec, tokenizer()).reject_count == 1
+    (index,) = (prepared_root() / "benchmarks").iterdir()
+    for path in index.iterdir():
+        os.utime(path, (1, 1))
+    assert prepare(spec, tokenizer()).reject_count == 1
+    assert clean_up(prepared_root(), (), most_bytes=0) == 0  # it was used just now
+    next(index.iterdir()).unlink()
+    (prepared_root() / "cut" / "damaged.json").write_text("[]")
+    write(tmp_path / "a.jsonl", [*rows, chat(999)])
+    assert prepare(spec, tokenizer()).reject_count == 1
 
 
 def test_the_cache_is_cleaned_up_oldest_first_and_never_what_is_in_use_or_kept_by_a_run(tmp_path):

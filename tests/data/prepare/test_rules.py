@@ -70,6 +70,9 @@ def test_units_are_never_divided_and_strata_get_their_share(rows, share, seed):
         assert len(sides) == len(set(units.tolist()))
         if share and len(sides) > 1:
             assert held_out.any() and not held_out.all()
+    distinct = set(units.tolist())
+    held_out = set(units[hold_out(units, share)].tolist())
+    assert len(held_out) >= min(round(share * len(distinct)), 10, len(distinct) - 1)
     alone = np.array([hold_out(units[at : at + 1], share).any() for at in range(len(units))])
     assert not alone.any()
 
@@ -83,31 +86,38 @@ def sequences(draw):
 
 
 @given(
-    st.lists(st.tuples(st.booleans(), st.lists(sequences(), min_size=1, max_size=3)), min_size=1, max_size=6),
+    st.lists(
+        st.tuples(
+            st.booleans(),
+            st.lists(sequences(), min_size=1, max_size=3),
+            st.sampled_from([("conversation", ()), ("preference", ()), ("feedback", ("liked",))]),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
     st.integers(8, 45),
     st.sampled_from(["answers", "last_answer", "everything"]),
 )
 def test_counts_of_columns_are_those_of_the_examples_that_are_read(tmp_path_factory, rows, length, train_on):
     """The arrays say of every row what reading it gives: lengths, targets, what is cut and what is left of it."""
     made = []
-    for position, (in_parts, parts) in enumerate(rows):
-        windows = in_parts and len(parts) == 1
+    for position, (in_parts, parts, (kind, liked)) in enumerate(rows):
+        windows = in_parts and len(parts) == 1 and not liked
+        # Only a preference has two sequences or more.
+        parts = [parts[0], parts[-1]] if kind == "preference" and not windows else parts[:1]
         if windows:
             parts = [(parts[0][0], [(0, len(parts[0][0]))])]
-        made.append(
-            ShardRow(position * 2, 0, position, position, "conversation", "x", windows, parts, 0, (), (), 0, "")
-        )
+        made.append(ShardRow(position * 2, 0, position, position, kind, "x", windows, parts, 0, liked, (), 0, ""))
     path = tmp_path_factory.mktemp("shard") / "s"
     facts = write_shard(
         path, made, (), {}, columns={}, several_labels=False, unused=set(), warnings=Counter(), personal=Counter()
     )
     shard = Shard(path)
     assert shard.facts == facts
-    table = shard.columns("sequences", "tokens", "answers", "spans", "windows", "offset", "size")
+    table = shard.columns("kind", "sequences", "tokens", "answers", "spans", "windows", "offset", "size")
     measured = measure(table, length, train_on)
-    store = ShardStore(
-        [StoredShard(path, shard.records_begin, facts.id_dtype, 100, 0, np.zeros(0, np.int32))], length, train_on
-    )
+    records = (shard.records_begin, shard.records_bytes, facts.records_sha256, facts.id_dtype)
+    store = ShardStore([StoredShard(path, *records, 100, 0, np.zeros(1, np.int32))], length, train_on)
     for at, row in enumerate(made):
         offset, size = int(table["offset"][at]), int(table["size"][at])
         if row.windows:
@@ -129,6 +139,9 @@ def test_counts_of_columns_are_those_of_the_examples_that_are_read(tmp_path_fact
         assert example.parts == (tuple(parts) if len(parts) > 1 else ())
         assert measured.is_cut[at] == any(len(ids) > length for ids, _ in row.sequences)
         trained = np.split(example.trained, np.cumsum(parts)[:-1])
+        if train_on == "everything" and row.kind != "conversation":
+            for mask, (_, spans) in zip(trained, row.sequences, strict=True):
+                assert {*np.flatnonzero(mask).tolist()} <= {at for span in spans for at in range(*span)}
         lost = any(spans and not mask.any() for (_, spans), mask in zip(row.sequences, trained, strict=True))
         assert (measured.fate[at] == Fate.CUT_OFF) == lost
 
@@ -147,10 +160,41 @@ def test_rows_of_a_group_stay_together_and_their_copies_are_not_on_both_sides(lo
     assert "is in another group than its held-out copy, line " in data.first_rejects[0].reason
 
 
+def test_a_group_of_the_held_out_file_is_not_learnt_from(load, tmp_path):
+    rows = [ask(number, patient=f"p{number % 20}") for number in range(400)]
+    held_out = write(tmp_path / "held_out.jsonl", [ask(number, patient="p3") for number in range(900, 905)])
+    data = load([*rows, ask(500)], group_by="patient", held_out=held_out, max_rejected_share=0.0)
+    assert data.sources[0].reasons == {"group held out": 20}
+    assert {row % 20 for row in rows_of(data.train)} == {*range(20)} - {3} and len(data.train) == 381
+    assert data.first_rejects[0].reason == "is of a group that the held-out file has rows of"
+
+
+def test_a_column_that_is_written_wrongly_is_told_before_it_lets_the_split_leak(load):
+    rows = [ask(number, patient=f"p{number % 20}") for number in range(400)]
+    for field in ("group_by", "stratify_by"):
+        with pytest.raises(Problem, match=rf"data.{field}: names the column `pateint`, which the rows do not have"):
+            load(rows, **{field: "pateint"})
+    data = load([*rows, *(ask(number) for number in range(400, 409))], group_by="patient")
+    assert "9 rows are without a patient, and so kept together with no others but copies" in data.notes
+    alone = load([ask(number, patient="p") for number in range(9)], group_by="patient")
+    assert any("no rows are held out (all rows are of one group)" in note for note in alone.notes)
+
+
+def test_a_file_of_which_nothing_can_be_used_is_refused_however_few_its_rows(load, tmp_path):
+    empty = {"prompt": "What is 3 and 3?", "completion": ""}
+    held_out = write(tmp_path / "held_out.jsonl", [empty, empty])
+    with pytest.raises(Problem, match=r"held_out\.jsonl: none of its 2 rows can be used: line 1 has an empty"):
+        load([ask(number) for number in range(900)], held_out=held_out)
+    with pytest.raises(Problem, match="its only row cannot be used"):
+        load([ask(number) for number in range(900)], [empty])
+
+
 def test_strata_are_held_out_in_equal_shares(load):
     rows = [ask(number, ward="large" if number % 10 else "small") for number in range(400)]
     held_out = rows_of(load(rows, stratify_by="ward", held_out_share=0.1).held_out)
     assert len({row for row in held_out if row % 10 == 0}) == 4 and len(held_out) == 40
+    apart = load([ask(number, ward=number) for number in range(400)], stratify_by="ward", held_out_share=0.1)
+    assert any("only 1 row is held out, and 40 were to be: most of the 400 values" in note for note in apart.notes)
 
 
 def test_a_subset_grows_to_the_whole_and_what_is_held_out_stays_so(load):

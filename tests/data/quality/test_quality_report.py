@@ -50,7 +50,9 @@ def pairs(count, seed=0, words=30):
 
 def test_everything_planted_is_counted_and_placed(tmp_path):
     rows = pairs(40)
-    rows[10] = dict(rows[3])  # an exact copy
+    turns = {"user": rows[3]["prompt"], "assistant": rows[3]["completion"]}
+    # An exact copy in another shape, as a preparation counts it too.
+    rows[10] = {"messages": [{"role": role, "content": text} for role, text in turns.items()]}
     rows[20] = {"prompt": rows[5]["prompt"], "completion": rows[5]["completion"] + " end"}
     rows[30] = {"prompt": "Write to anna@mail.com about " + rows[30]["prompt"], "completion": rows[30]["completion"]}
     rows[35] = {"prompt": rows[35]["prompt"], "completion": " "}

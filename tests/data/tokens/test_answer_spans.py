@@ -128,6 +128,18 @@ def test_plain_words_that_end_an_answer_belong_to_it():
     assert answer_texts("chatml", result.sequences[0]) == ["one [END]", "two [END]"]
 
 
+def test_plain_words_end_an_answer_that_would_be_written_otherwise_were_it_the_last():
+    tokeniser = with_template(
+        "chatml",
+        """{% for message in messages %}{{ message.role + ': ' }}{% if loop.last and message.role == 'assistant' %}\
+{{ '(thought)' }}{% endif %}{{ message.content + ' [END]\n' }}{% endfor %}\
+{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}""",
+    )
+    (result,) = tokeniser.tokenise([conversation("a?", "one", "b?", "two", "c?", "three")])
+    assert isinstance(result, Tokenised)
+    assert answer_texts("chatml", result.sequences[0]) == ["one [END]", "two [END]", "(thought)three [END]"]
+
+
 def test_answers_that_are_context_only_have_no_span():
     turns = (Message("user", "a?"), Message("assistant", "one", learnt=False), Message("user", "b?"))
     for last in ("two", "three"):  # the second time by what the first has shown of the template

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from chat_families import tokenizer_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from engine.data.tokens.word_ids import WordIds
+from engine.data.tokens.word_ids import WordIds, packed
 
 SPLITS = {
     "qwen": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
@@ -41,15 +43,58 @@ def split_by(pattern: str) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence(steps)
 
 
+def spaced(normalizer: normalizers.Normalizer, pre_tokenizer: pre_tokenizers.PreTokenizer | None) -> Tokenizer:
+    """As made from SentencePiece's: trained word by word, and put to work on the whole text."""
+    words = Regex(r"▁*\p{L}+|▁*\p{N}|▁*[^\p{L}\p{N}▁\n]+|\n+|▁+")
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(words, behavior="isolated")
+    names = [f"<0x{byte:02X}>" for byte in range(256)]
+    texts = ["It's the café's 1234 words; DON'T worry.\n\n  Привет, мир! 語語 He'll see 'em all...    x\n"] * 4
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=500, special_tokens=["<unk>", *names]))
+    written = json.loads(tokenizer.to_str())
+    written["added_tokens"] = [each for each in written["added_tokens"] if each["content"] not in names]
+    written["normalizer"] = json.loads(normalizer.__getstate__())
+    written["pre_tokenizer"] = None if pre_tokenizer is None else json.loads(pre_tokenizer.__getstate__())
+    tokenizer = Tokenizer.from_str(json.dumps(written))
+    tokenizer.add_special_tokens([AddedToken("<|end|>", special=True, normalized=False)])
+    tokenizer.add_tokens([AddedToken("<tool>", normalized=False)])
+    return tokenizer
+
+
+TO_MARKS = normalizers.Replace(" ", "▁")
 BACKENDS = {
     "gpt2": trained(pre_tokenizers.ByteLevel(add_prefix_space=False)),
     "llama3": tokenizer_of("llama3").backend_tokenizer,
     **{name: trained(split_by(pattern)) for name, pattern in SPLITS.items()},
+    "llama2": spaced(normalizers.Sequence([normalizers.Prepend("▁"), TO_MARKS]), None),
+    "gemma": spaced(TO_MARKS, pre_tokenizers.Split(" ", "merged_with_previous")),
 }
 WORD_IDS = {name: WordIds.of(backend) for name, backend in BACKENDS.items()}
 
 pieces = st.sampled_from(
-    ["the", "IT", "'s", "'LL", " ", "  ", "\n", "\r\n", "\t", "é", "ß", "мир", "語", "1", "12345", "<|end|>", "<tool>"]
+    [
+        *(
+            "the",
+            "IT",
+            "'s",
+            "'LL",
+            " ",
+            "  ",
+            "\n",
+            "\r\n",
+            "\t",
+            "é",
+            "ß",
+            "мир",
+            "語",
+            "1",
+            "12345",
+            "<|end|>",
+            "<tool>",
+        ),
+        *("☕", "\ufe0f", "👩", "\u200d", "🚀", "🏽", "\u00a0", "\u3000", "▁", ","),
+    ]
 )
 texts = st.lists(pieces | st.text(st.characters(exclude_categories=("Cs",)), max_size=4), max_size=30).map("".join)
 
@@ -62,13 +107,29 @@ def test_ids_are_those_of_the_library(name: str, text: str):
     words, backend = WORD_IDS[name], BACKENDS[name]
     assert words is not None
     ids = words.ids(text)
-    assert ids is None or ids == backend.encode(text, add_special_tokens=False).ids
+    assert ids is None or ids == packed(backend.encode(text, add_special_tokens=False).ids)
+
+
+@given(text=texts, data=st.data())
+@pytest.mark.parametrize("name", ["llama2", "gemma"])
+def test_places_are_those_of_the_library(name: str, text: str, data: st.DataObject):
+    edges = data.draw(st.sets(st.integers(0, len(text)), max_size=4).map(sorted))
+    words, backend = WORD_IDS[name], BACKENDS[name]
+    assert words is not None
+    found = words.ids_and_places(text, edges)
+    if found is not None:
+        encoding = backend.encode(text, add_special_tokens=False)
+        assert found[0] == packed(encoding.ids)
+        for edge, place in zip(edges, found[1], strict=True):
+            assert place == sum(ends <= edge for _, ends in encoding.offsets)
+            assert place == sum(begins < edge for begins, _ in encoding.offsets)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_ordinary_text_is_looked_up(name: str):
     words = WORD_IDS[name]
-    assert words is not None and words.ids("It's “fine” – naïve, мир 語 100 €.\n\n\tdef x(): pass<|end|>\n") is not None
+    ordinary = "It's “fine” – naïve, мир 語 100 € ☕\ufe0f👩\u200d🚀.\u00a0\n\n\tdef x(): pass<|end|>\n"
+    assert words is not None and words.ids(ordinary) is not None
 
 
 def test_tokenizers_that_work_otherwise_are_left_to_the_library():
