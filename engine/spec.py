@@ -125,7 +125,7 @@ class DataSection(Section):
     sequence_length: Annotated[int, Field(ge=8)] = 1024
     """Longest row, in tokens; longer conversations are cut at the end and counted."""
     train_on: Literal["answers", "last_answer", "everything"] = "answers"
-    """Which tokens carry loss."""
+    """Which tokens carry loss; of preference pairs and rows with thumbs always those of the answers."""
     packing: bool = True
     """Put several conversations into one row of `sequence_length` tokens, isolated from each other."""
     group_by_length: bool = True

@@ -30,7 +30,7 @@ def out_of_memory_words(state: RunState) -> str:
 
 def adjusted_words(state: RunState) -> str:
     """The settings in force that are not as the run was asked: "micro-batch 2, accumulation 4"."""
-    from tui.widgets.new_run_draft import SETTINGS
+    from tui.widgets.new_run.draft import SETTINGS
 
     known = {setting.field: setting for setting in SETTINGS}
     return ", ".join(

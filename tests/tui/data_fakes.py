@@ -18,13 +18,13 @@ from engine.data.source import Source
 from engine.data.tokens.desk import RowLength, Survey
 from engine.data.tokens.xray import XRay, XRayToken
 from profiles.problem import Problem
-from tui.widgets.data_board import Counts, DataChoice, DataPrepared, Progress
-from tui.widgets.data_content import parts_of
-from tui.widgets.data_findings import Finding, SetValue, Show
-from tui.widgets.data_length_table import LengthTable
-from tui.widgets.data_rows import SampleRow
-from tui.widgets.data_sources import DataSources
-from tui.widgets.new_run_places import Place
+from tui.widgets.data.board import Counts, DataChoice, DataPrepared, Progress
+from tui.widgets.data.content import parts_of
+from tui.widgets.data.findings import Finding, SetValue, Show
+from tui.widgets.data.length_table import LengthTable
+from tui.widgets.data.rows import SampleRow
+from tui.widgets.data.sources import DataSources
+from tui.widgets.new_run.places import Place
 
 NOTES = ("her rash is back since Tuesday", "he slept badly and has a dry cough", "the new tablets make her dizzy")
 

@@ -19,9 +19,9 @@ from profiles.shapes.model_config import ModelConfig
 from profiles.shapes.safetensors_header import Tensor
 from profiles.speed import SpeedEstimate
 from tui.plan_views import ViewRow
-from tui.widgets.new_run_places import Place
-from tui.widgets.plan_board import MOVABLE
-from tui.widgets.plan_sources import PlanSources
+from tui.widgets.new_run.places import Place
+from tui.widgets.plan.board import MOVABLE
+from tui.widgets.plan.sources import PlanSources
 
 MIB, GIB = 1024**2, 1024**3
 BUDGET = int(15.4 * GIB)

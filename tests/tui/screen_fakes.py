@@ -27,9 +27,9 @@ from profiles.shapes.model_config import ModelConfig
 from profiles.shapes.safetensors_header import Tensor
 from tui.terminal import Terminal
 from tui.theme import NO_COLOR_THEME, THEME, look_for
-from tui.widgets.new_run_draft import Draft
-from tui.widgets.new_run_places import Place
-from tui.widgets.new_run_sources import Sources
+from tui.widgets.new_run.draft import Draft
+from tui.widgets.new_run.places import Place
+from tui.widgets.new_run.sources import Sources
 
 MIB, GIB = 1024**2, 1024**3
 PLAIN_TERMINAL = Terminal(no_color=True, ascii=True, utf8=False)

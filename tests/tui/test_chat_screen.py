@@ -18,8 +18,8 @@ from engine.spec import parse_spec
 from profiles.problem import Problem
 from tui.screens.chat import ChatScreen
 from tui.terminal import Terminal
-from tui.widgets.chat_pane import ChatPane
-from tui.widgets.chat_samples import HeldOutSample, held_out_samples
+from tui.widgets.chat.pane import ChatPane
+from tui.widgets.chat.samples import HeldOutSample, held_out_samples
 
 QUESTION = "Note 7: Ana Ruiz called about her rash."
 SAMPLES = [

@@ -14,9 +14,9 @@ from profiles.problem import Problem
 from tui.screens.data import DataScreen
 from tui.screens.new_run import NewRunScreen
 from tui.terminal import Terminal
-from tui.widgets.data_board import DataChoice
-from tui.widgets.data_sample import SampleView
-from tui.widgets.new_run_places import Place
+from tui.widgets.data.board import DataChoice
+from tui.widgets.data.sample import SampleView
+from tui.widgets.new_run.places import Place
 
 MODEL = "Llama-small"
 ODD_COLUMNS = "id;alpha;beta\n" + "\n".join(
@@ -194,7 +194,7 @@ async def test_the_report_is_made_in_the_background_and_its_fix_is_one_key(data:
         assert screen.why_not("whole") == "it is of every row already"
         await pilot.press("f", "j", "f")
         assert screen.board.settings == {"data.duplicates": "drop_exact", "data.personal": "mask"}
-        monkeypatch.setattr("tui.widgets.data_report.REPORT_ROWS", 50)  # fewer than there are rows
+        monkeypatch.setattr("tui.widgets.data.report.REPORT_ROWS", 50)  # fewer than there are rows
         await pilot.press("r", "W")
         await until(pilot, lambda: data.reported == [2000, None])
         await until(pilot, lambda: "3 held-out rows" in screen_text(app))

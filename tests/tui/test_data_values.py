@@ -15,11 +15,11 @@ from engine.data.tokens.xray import XRayToken
 from engine.demo import MODEL_DIRECTORY
 from engine.spec import SourceSection
 from tui.theme import make_look
-from tui.widgets.data_board import DataChoice, DataPrepared, Progress
-from tui.widgets.data_length_table import LADDER, LengthTable, edges_of, moved, whole_at
-from tui.widgets.data_rows import SampleRow, Wanted, search
-from tui.widgets.data_sources import DataSources
-from tui.widgets.data_xray_text import counts_of, xray_lines
+from tui.widgets.data.board import DataChoice, DataPrepared, Progress
+from tui.widgets.data.length_table import LADDER, LengthTable, edges_of, moved, whole_at
+from tui.widgets.data.rows import SampleRow, Wanted, search
+from tui.widgets.data.sources import DataSources
+from tui.widgets.data.xray_text import counts_of, xray_lines
 
 LENGTHS = st.lists(st.integers(1, 200_000), min_size=1, max_size=200)
 

@@ -16,11 +16,11 @@ from engine.spec import SourceSection, parse_spec
 from profiles.problem import Problem
 from tui.screens.new_run import NewRunScreen
 from tui.terminal import Terminal
-from tui.widgets.data_board import DataChoice
-from tui.widgets.new_run_draft import SETTINGS, Draft, check
-from tui.widgets.new_run_places import Place, completions, data_places, held_out_beside, model_places
-from tui.widgets.new_run_sources import Sources
-from tui.widgets.plan_step import PlanStep
+from tui.widgets.data.board import DataChoice
+from tui.widgets.new_run.draft import SETTINGS, Draft, check
+from tui.widgets.new_run.places import Place, completions, data_places, held_out_beside, model_places
+from tui.widgets.new_run.sources import Sources
+from tui.widgets.plan.step import PlanStep
 
 ROWS = [
     {

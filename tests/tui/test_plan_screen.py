@@ -13,10 +13,10 @@ from profiles.problem import Problem
 from tui.screens.new_run import NewRunScreen
 from tui.screens.plan import PlanScreen
 from tui.terminal import Terminal
-from tui.widgets.plan_board import Board
-from tui.widgets.plan_matrix import PlanMatrix
-from tui.widgets.plan_table import PlanTable
-from tui.widgets.plan_view import PlanView
+from tui.widgets.plan.board import Board
+from tui.widgets.plan.matrix import PlanMatrix
+from tui.widgets.plan.table import PlanTable
+from tui.widgets.plan.view import PlanView
 
 
 @pytest.fixture

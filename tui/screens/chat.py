@@ -19,14 +19,14 @@ from profiles.problem import Problem, printable
 from tui.format import count_text, rate_text
 from tui.keys import Key, KeyedScreen
 from tui.theme import Look, look_of
-from tui.widgets.chat_pane import ChatPane
-from tui.widgets.chat_prompt import PromptLine
-from tui.widgets.chat_samples import HeldOutSample, SamplePicker, held_out_samples
-from tui.widgets.chat_sampling import SamplingDialog
-from tui.widgets.chat_talk import CHOICES, SIDES, Sampling, Talk
+from tui.widgets.chat.pane import ChatPane
+from tui.widgets.chat.prompt import PromptLine
+from tui.widgets.chat.samples import HeldOutSample, SamplePicker, held_out_samples
+from tui.widgets.chat.sampling import SamplingDialog
+from tui.widgets.chat.talk import CHOICES, SIDES, Sampling, Talk
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lines import Lines
-from tui.widgets.new_run_text import drawable, problem_text
+from tui.widgets.new_run.text import drawable, problem_text
 from tui.widgets.painted import spread
 
 if TYPE_CHECKING:

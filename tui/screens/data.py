@@ -12,23 +12,23 @@ from textual.widgets import ContentSwitcher, Input
 from engine.data.source import Source
 from tui.keys import APP_KEYS, Key
 from tui.screens.data_actions import DataActions
-from tui.widgets.data_board import DataBoard, DataChoice
-from tui.widgets.data_columns import ColumnsView
-from tui.widgets.data_flow import DataFlow
-from tui.widgets.data_heading import DataTabs, DataTitle
-from tui.widgets.data_keys import CHOOSING, EVERYWHERE, KEYS
-from tui.widgets.data_ledger import DataLedger
-from tui.widgets.data_lengths import LengthsView
-from tui.widgets.data_mix import MixView
-from tui.widgets.data_report import ReportView
-from tui.widgets.data_sample import SampleView
-from tui.widgets.data_sources import DataSources
-from tui.widgets.data_view import DataView
-from tui.widgets.data_xray import XRayView
+from tui.widgets.data.board import DataBoard, DataChoice
+from tui.widgets.data.columns import ColumnsView
+from tui.widgets.data.flow import DataFlow
+from tui.widgets.data.heading import DataTabs, DataTitle
+from tui.widgets.data.keys import CHOOSING, EVERYWHERE, KEYS
+from tui.widgets.data.ledger import DataLedger
+from tui.widgets.data.lengths import LengthsView
+from tui.widgets.data.mix import MixView
+from tui.widgets.data.report import ReportView
+from tui.widgets.data.sample import SampleView
+from tui.widgets.data.sources import DataSources
+from tui.widgets.data.view import DataView
+from tui.widgets.data.xray import XRayView
 from tui.widgets.key_bar import KeyBar
-from tui.widgets.new_run_data import AnyDataStep, DataStep
-from tui.widgets.new_run_model import ModelStep
-from tui.widgets.new_run_source import SourceStep
+from tui.widgets.new_run.data import AnyDataStep, DataStep
+from tui.widgets.new_run.model import ModelStep
+from tui.widgets.new_run.source import SourceStep
 
 
 class DataScreen(DataActions):

@@ -6,21 +6,21 @@ from textual import on
 from textual.widgets import Input
 
 from tui.keys import KeyedScreen
-from tui.widgets.data_board import OF_TOKENS, DataBoard
-from tui.widgets.data_columns import ColumnsView
-from tui.widgets.data_findings import Again, Finding, ReadAs, Show
-from tui.widgets.data_flow import DataFlow
-from tui.widgets.data_keys import CHOOSING, VIEWS
-from tui.widgets.data_ledger import DataLedger
-from tui.widgets.data_mix import MixView
-from tui.widgets.data_report import ReportView
-from tui.widgets.data_rows import Wanted
-from tui.widgets.data_sample import SampleView
-from tui.widgets.data_sources import DataSources
-from tui.widgets.data_view import DataView
-from tui.widgets.data_xray import XRayView
-from tui.widgets.new_run_data import DataStep
-from tui.widgets.new_run_source import SourceStep
+from tui.widgets.data.board import OF_TOKENS, DataBoard
+from tui.widgets.data.columns import ColumnsView
+from tui.widgets.data.findings import Again, Finding, ReadAs, Show
+from tui.widgets.data.flow import DataFlow
+from tui.widgets.data.keys import CHOOSING, VIEWS
+from tui.widgets.data.ledger import DataLedger
+from tui.widgets.data.mix import MixView
+from tui.widgets.data.report import ReportView
+from tui.widgets.data.rows import Wanted
+from tui.widgets.data.sample import SampleView
+from tui.widgets.data.sources import DataSources
+from tui.widgets.data.view import DataView
+from tui.widgets.data.xray import XRayView
+from tui.widgets.new_run.data import DataStep
+from tui.widgets.new_run.source import SourceStep
 
 
 class DataActions(KeyedScreen):

@@ -12,20 +12,20 @@ from textual.widgets import ContentSwitcher
 
 from tui.keys import APP_KEYS, Key, KeyedScreen
 from tui.theme import look_of
-from tui.widgets.data_board import DataChoice
+from tui.widgets.data.board import DataChoice
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lines import Lines
-from tui.widgets.new_run_data import DataStep
-from tui.widgets.new_run_draft import Draft
-from tui.widgets.new_run_model import ModelStep
-from tui.widgets.new_run_places import label
-from tui.widgets.new_run_review import ReviewStep
-from tui.widgets.new_run_settings import SettingsStep
-from tui.widgets.new_run_source import SourceStep
-from tui.widgets.new_run_sources import Sources
+from tui.widgets.new_run.data import DataStep
+from tui.widgets.new_run.draft import Draft
+from tui.widgets.new_run.model import ModelStep
+from tui.widgets.new_run.places import label
+from tui.widgets.new_run.review import ReviewStep
+from tui.widgets.new_run.settings import SettingsStep
+from tui.widgets.new_run.source import SourceStep
+from tui.widgets.new_run.sources import Sources
 from tui.widgets.painted import spread
-from tui.widgets.plan_board import MOVABLE
-from tui.widgets.plan_step import PlanStep
+from tui.widgets.plan.board import MOVABLE
+from tui.widgets.plan.step import PlanStep
 
 STEPS = ("model", "data", "plan", "settings", "review")
 # Which steps a key belongs to; the footer and the help show those of the present one.

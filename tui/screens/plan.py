@@ -19,14 +19,14 @@ from tui.plan_views import CARD_FACTS, HERE, MODEL_FACTS
 from tui.plan_words import device_name, model_words
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lines import Lines
-from tui.widgets.new_run_places import label
-from tui.widgets.new_run_source import SourceStep
-from tui.widgets.new_run_text import drawable
+from tui.widgets.new_run.places import label
+from tui.widgets.new_run.source import SourceStep
+from tui.widgets.new_run.text import drawable
 from tui.widgets.painted import spread
-from tui.widgets.plan_matrix import PlanMatrix
-from tui.widgets.plan_model import PlanModelStep
-from tui.widgets.plan_sources import PlanSources
-from tui.widgets.plan_view import PlanView
+from tui.widgets.plan.matrix import PlanMatrix
+from tui.widgets.plan.model import PlanModelStep
+from tui.widgets.plan.sources import PlanSources
+from tui.widgets.plan.view import PlanView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

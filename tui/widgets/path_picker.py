@@ -19,8 +19,8 @@ from textual.worker import get_current_worker
 
 from profiles.problem import printable
 from tui.theme import look_of
-from tui.widgets.new_run_places import Kind, Place, completions, expanded, is_path_like, short_path
-from tui.widgets.new_run_text import drawable
+from tui.widgets.new_run.places import Kind, Place, completions, expanded, is_path_like, short_path
+from tui.widgets.new_run.text import drawable
 
 
 class PathLine(Input):

@@ -1,0 +1,1 @@
+"""The parts of the Plan screen and of New run's plan step."""
