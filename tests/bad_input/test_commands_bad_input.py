@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -161,8 +162,9 @@ def test_chats_need_a_chat_template(finetui: Finetui, model: Path, tmp_path: Pat
     assert "template    none" in finetui("inspect", model).stdout
     spec = tmp_path / "spec.toml"
     spec.write_text(f'name = "a"\n[model]\npath = "{model}"\n[data]\ntrain = ["{TRAIN_FILE}"]\n')
-    for arguments in (["--model", model, "--data", TRAIN_FILE], [spec]):
-        assert_problem(finetui("train", *arguments), f"{TRAIN_FILE}, line 1", "no chat template")
+    assert_problem(finetui("train", spec), str(model), "no chat template")
+    proposed = finetui("train", "--model", model, "--data", TRAIN_FILE, "--dry-run").stdout
+    assert re.search(r"# data\.chat_template +chatml +\S+", proposed), proposed
 
 
 SPECS = {
