@@ -192,7 +192,7 @@ class ChatSession:
         try:
             while left:
                 message = inbox.get()
-                if message is None and self._closed:
+                if self._closed:  # whatever had come before that was not read yet
                     return
                 if message is None:
                     raise self._ended()

@@ -168,7 +168,9 @@ class _Account:
         shapes = np.bincount(rows.shape[at][used], minlength=len(self.table.shapes)).tolist()
         unreadable = sum(each.facts.rejected for each in shards)
         reasons = {"cannot be used": unreadable} if unreadable else {}
-        reasons |= {fate.name.lower().replace("_", " "): fates[fate] for fate in Fate if fate > 2 and fates[fate]}
+        reasons |= {
+            fate.name.lower().replace("_", " "): fates[fate] for fate in Fate if fate > Fate.LEFT_OUT and fates[fate]
+        }
         return SourceReport(
             path=gathered.path,
             is_held_out=is_held_out,
