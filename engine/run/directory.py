@@ -10,9 +10,11 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from engine.run.environment import describe_environment
 from profiles.problem import Problem, printable
@@ -192,11 +194,18 @@ def find_run(text: str) -> RunDirectory:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Put `data` into `path`, whole or not at all, and on the disk when this returns. Raises OSError."""
+    with writing_atomically(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """A file that becomes `path` at the end of the block, whole, and on the disk after it. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)

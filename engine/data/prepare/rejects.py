@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import os
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from engine.data.prepare.shards import read_record
 from engine.data.prepare.table import Fate, Table, TableShard
 from engine.data.rows import RejectedRow, shown
 from engine.data.tokens.text_tokenizer import TextTokenizer
-from engine.run.directory import sync
+from engine.run.directory import writing_atomically
 from profiles.problem import printable
 
 # Rows that a person asked to have left out are no reason to refuse a source.
@@ -44,19 +42,10 @@ class Rejects:
 
     def write(self, path: Path) -> None:
         """One JSON object a line, whole or not at all. Raises OSError."""
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:
-                os.fchmod(file.fileno(), 0o600)
-                for row in self.all():
-                    file.write(json.dumps(row.as_dict(), ensure_ascii=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync(path.parent)
+        with writing_atomically(path) as file:
+            for row in self.all():
+                line = json.dumps(row.as_dict(), ensure_ascii=False) + "\n"
+                file.write(line.encode(errors="backslashreplace"))
 
     def _of_shard(self, each: TableShard, asked_for: bool) -> Iterator[RejectedRow]:
         fates = self.table.rows.fate[self.table.span(each)]

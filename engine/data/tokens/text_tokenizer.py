@@ -130,10 +130,6 @@ class TextTokenizer:
         """The id of the token that is written `text`."""
         return self._backend.token_to_id(text)
 
-    def longest_token(self) -> int:
-        """Characters of the longest token."""
-        return max(map(len, self._backend.get_vocab(with_added_tokens=True)))
-
     def end_of_text(self) -> int:
         """Raises Problem when the model has no token for it."""
         if self.eos_id is None:
