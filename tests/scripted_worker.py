@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from engine.run.channel import Channel
+from engine.run.processes.channel import Channel
 
 STEP_SECONDS = 0.02
 

@@ -241,7 +241,7 @@ def _write_full(spec: RunSpec, path: Path, tuned: Path | None) -> None:
 
 
 def _finish_journal(run: Any, output: str) -> None:
-    from engine.run.journal import JournalWriter
+    from engine.run.telemetry.journal import JournalWriter
 
     journal = JournalWriter(run.events_path)
     journal.append("attempt", number=1, resumed_from=None, worker_pid=1)

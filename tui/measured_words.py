@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from engine.run.metric_names import metric_name
+from engine.run.telemetry.metric_names import metric_name
 from tui.format import counted, loss_text, share_text
 
 if TYPE_CHECKING:
-    from engine.run.events import Evaluation, RunState
+    from engine.run.telemetry.events import Evaluation, RunState
 
 
 def held_out_words(state: RunState, arrow: str, separator: str) -> str:

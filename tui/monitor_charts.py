@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from engine.run.events import RunState, StepPoint
+from engine.run.telemetry.events import RunState, StepPoint
 from tui.format import compact_text, learning_rate_text, loss_text, rate_text
 from tui.theme import Look
 from tui.widgets.line_chart import ChartData, Mark

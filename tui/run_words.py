@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tui.format import bytes_text, counted, difference_text
 
 if TYPE_CHECKING:
-    from engine.run.events import RunState
+    from engine.run.telemetry.events import RunState
 
 
 def probe_words(probe: Mapping[str, Any]) -> str:

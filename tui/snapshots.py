@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.run.directory import RunDirectory
-    from engine.run.events import RunState
     from engine.run.launch import Liveness
     from engine.run.summary import RunStateName
+    from engine.run.telemetry.events import RunState
     from engine.spec import RunSpec
     from profiles.hardware import Hardware
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import psutil
 
 from engine.run.directory import RunDirectory, runs_root
-from engine.run.folding import open_journal
 from engine.run.launch import liveness
-from engine.run.log import last_lines
-from engine.run.processes import recorded_processes
+from engine.run.processes.recorded import recorded_processes
 from engine.run.summary import RunSummary, summaries
+from engine.run.telemetry.folding import open_journal
+from engine.run.telemetry.log import last_lines
 from profiles.hardware import Hardware, HostFiles, probe
 from profiles.machine.host import read_disk, read_ram
 from profiles.machine.nvml import Nvml

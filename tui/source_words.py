@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tui.format import count_text, loss_text, share_text
 
 if TYPE_CHECKING:
-    from engine.run.events import Evaluation, RunState
+    from engine.run.telemetry.events import Evaluation, RunState
 
 SOURCE_COLUMNS = ("source", "rows", "repeats", "share", "loss", "held-out")
 """Its name, its training rows, how often they come in an epoch, its share of an epoch's tokens, its training loss over

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from engine.run.directory import sync
-from engine.train.tensor_file import read_tensors, write_tensors
+from engine.train.checkpoints.tensor_file import read_tensors, write_tensors
 from profiles.disk_plan import REFERENCE_BYTES
 from profiles.problem import Problem
 

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from engine.run.descent import Shortage
 from engine.run.directory import RunDirectory
-from engine.run.exhaustion import KillCounter, last_words_of_shortage, where_by_phase
-from engine.run.identity import ProcessIdentity
-from engine.run.log import ATTEMPT_MARK, last_lines
-from engine.run.processes import record_processes
-from engine.run.recording import Recording, say
-from engine.run.taking import newest_checkpoint_step
-from engine.run.worker_process import WorkerProcess, exit_sentence
+from engine.run.endings.descent import Shortage
+from engine.run.endings.exhaustion import KillCounter, last_words_of_shortage, where_by_phase
+from engine.run.processes.identity import ProcessIdentity
+from engine.run.processes.recorded import record_processes
+from engine.run.processes.taking import newest_checkpoint_step
+from engine.run.processes.worker_process import WorkerProcess, exit_sentence
+from engine.run.telemetry.log import ATTEMPT_MARK, last_lines
+from engine.run.telemetry.recording import Recording, say
 from profiles.problem import printable
 
 _RESERVED_KINDS = frozenset({"attempt", "control", "device", "end", "ladder", "queued"})

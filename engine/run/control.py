@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.run.directory import RunDirectory
-from engine.run.records import from_line, to_line
+from engine.run.telemetry.records import from_line, to_line
 from profiles.problem import Problem, printable
 
 COMMANDS = ("stop", "save", "evaluate", "sample", "status", "kill")

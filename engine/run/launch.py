@@ -8,17 +8,17 @@ import subprocess
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.modules import module_command, module_environment
-from engine.run.adjusted import adjusted_spec
 from engine.run.control import ask
 from engine.run.directory import RunDirectory, create_run, runs_root
 from engine.run.disk_room import require_disk
-from engine.run.folding import read_state
-from engine.run.journal import last_event
-from engine.run.lock import lock_holder
-from engine.run.log import last_lines
-from engine.run.processes import recorded_processes
-from engine.run.room import room_for
+from engine.run.endings.adjusted import adjusted_spec
+from engine.run.processes.lock import lock_holder
+from engine.run.processes.recorded import recorded_processes
 from engine.run.sizes import size_text
+from engine.run.telemetry.folding import read_state
+from engine.run.telemetry.journal import last_event
+from engine.run.telemetry.log import last_lines
+from engine.run.waiting.room import room_for
 from profiles.problem import Problem
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def launch(spec: RunSpec, wait: bool = False) -> RunDirectory:
     """Make a run and start its engine, detached: it goes on when this process, its terminal or its login ends.
 
     With `wait` the engine starts the training once its memory is free, the run that waits longest first. Without, it
-    starts at once, whatever is free: ask `engine.run.room.room_for` and tell. Returns once the engine is ready. Raises
-    Problem when the run cannot be made, its disk has surely no room for it, its memory can never be free here, or the
-    engine does not start."""
+    starts at once, whatever is free: ask `room_for` and tell. Returns once the engine is ready. Raises Problem when
+    the run cannot be made, its disk has surely no room for it, its memory can never be free here, or the engine does
+    not start."""
     require_disk(spec, runs_root())
     if wait:
         _require_possible(spec)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.run.directory import RunDirectory, list_runs
-from engine.run.events import RunState
-from engine.run.folding import Folding, open_journal
-from engine.run.journal import JournalTail
 from engine.run.launch import liveness
-from engine.run.log import ATTEMPT_MARK, last_lines
+from engine.run.telemetry.events import RunState
+from engine.run.telemetry.folding import Folding, open_journal
+from engine.run.telemetry.journal import JournalTail
+from engine.run.telemetry.log import ATTEMPT_MARK, last_lines
 from profiles.problem import printable
 
 RunStateName = Literal["running", "queued", "preparing", "finished", "stopped", "failed"]

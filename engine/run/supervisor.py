@@ -18,23 +18,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from engine.run.adjusted import adjusted_spec
 from engine.run.attempt import Attempt
-from engine.run.claims import Claim, drop_claim, write_claim
 from engine.run.control import ControlServer
-from engine.run.daemon import detach
-from engine.run.descent import Shortage, go_down
 from engine.run.devices import DeviceFeed
 from engine.run.directory import RunDirectory, disk_problem
-from engine.run.exhaustion import KillCounter
-from engine.run.folding import open_journal
-from engine.run.identity import ProcessIdentity
-from engine.run.processes import record_processes
-from engine.run.queue import PlaceInLine
-from engine.run.recording import Recording
-from engine.run.records import to_line
-from engine.run.room import device_name
-from engine.run.taking import catch_signals, end_orphan, newest_checkpoint_step, take_run
+from engine.run.endings.adjusted import adjusted_spec
+from engine.run.endings.descent import Shortage, go_down
+from engine.run.endings.exhaustion import KillCounter
+from engine.run.processes.daemon import detach
+from engine.run.processes.identity import ProcessIdentity
+from engine.run.processes.recorded import record_processes
+from engine.run.processes.taking import catch_signals, end_orphan, newest_checkpoint_step, take_run
+from engine.run.telemetry.folding import open_journal
+from engine.run.telemetry.recording import Recording
+from engine.run.telemetry.records import to_line
+from engine.run.waiting.claims import Claim, drop_claim, write_claim
+from engine.run.waiting.queue import PlaceInLine
+from engine.run.waiting.room import device_name
 from profiles.problem import Problem, printable
 
 

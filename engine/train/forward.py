@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from engine.data.examples import Example, Examples
 from engine.objectives.cross_entropy import chunked_loss, summed_loss
 from engine.objectives.log_probabilities import log_probabilities
-from engine.run.exhaustion import shortage
+from engine.run.endings.exhaustion import shortage
 from engine.train.batches import MicroBatch, collate
 from engine.train.document_attention import DOCUMENT_ATTENTION, VARLEN_ATTENTION, register, varlen_available
 from engine.train.documents import document_ids, document_offsets, end_position

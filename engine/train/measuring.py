@@ -12,7 +12,7 @@ from engine.data.dataset import HeldOutRow
 from engine.evaluate.answers import exact_match, generate_answers, read_answers, write_answers
 from engine.evaluate.held_out import judge_held_out
 from engine.run.directory import RunDirectory
-from engine.run.exhaustion import BASE_DETAIL
+from engine.run.endings.exhaustion import BASE_DETAIL
 from engine.train.disk_wait import until_written
 from engine.train.setup import Setup
 from engine.train.talk import Talk

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from engine.fit.memory_rows import Expected
-from engine.run.channel import Channel, MemoryChannel
 from engine.run.directory import RunDirectory
-from engine.train.checkpoint import Progress
+from engine.run.processes.channel import Channel, MemoryChannel
+from engine.train.checkpoints.saved import Progress
 from engine.train.disk_wait import NoRoomError
 from engine.train.measuring import Measuring
 from engine.train.memory_report import remember_memory, tell_memory, try_a_step
@@ -147,7 +147,7 @@ class Recipe:
         self, fields: dict[str, Any], loss: float, norm: float, seconds: float, source_sums: list[float]
     ) -> None:
         """Send a step's numbers. Raises Problem when its loss is not a number, so that it is never saved."""
-        # In the order of engine.run.events: journals of a million steps are opened without parsing every line.
+        # In the order of the telemetry records: journals of a million steps are opened without parsing every line.
         self.talk.send(
             "step",
             step=fields["step"],

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from engine.run.directory import RunDirectory
-from engine.train.checkpoint import (
+from engine.train.checkpoints.saved import (
     Progress,
     checkpoint_bytes,
     load_checkpoint,

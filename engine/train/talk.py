@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from engine.run.channel import Channel, MemoryChannel
+from engine.run.processes.channel import Channel, MemoryChannel
 
 # How often a measurement that is under way may speak, in seconds.
 PHASE_INTERVAL_SECONDS = 0.25

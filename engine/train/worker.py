@@ -16,12 +16,12 @@ from engine.offline import set_offline
 
 set_offline()  # before anything below imports a library that could call out
 
-from engine.run.adjusted import adjusted_from_environment, adjusted_spec  # noqa: E402
-from engine.run.channel import Channel  # noqa: E402
 from engine.run.directory import RunDirectory  # noqa: E402
-from engine.run.exhaustion import shortage, where_it_ran_out  # noqa: E402
-from engine.run.identity import ProcessIdentity  # noqa: E402
+from engine.run.endings.adjusted import adjusted_from_environment, adjusted_spec  # noqa: E402
+from engine.run.endings.exhaustion import shortage, where_it_ran_out  # noqa: E402
 from engine.run.lineage import write_lineage  # noqa: E402
+from engine.run.processes.channel import Channel  # noqa: E402
+from engine.run.processes.identity import ProcessIdentity  # noqa: E402
 from profiles.ladder import ANSWER_BATCH, EVALUATION_TOKENS, USUAL_ANSWER_BATCH  # noqa: E402
 from profiles.problem import Problem  # noqa: E402
 
@@ -184,7 +184,7 @@ class _Attempt:
     def _require_disk(self, setup: Setup, geometry: Any) -> None:
         """Raises Problem before a first start on a disk without room for all the run will write; later it pauses."""
         from engine.run.disk_room import disk_plan, free_bytes, require_room
-        from engine.train.checkpoint import list_checkpoints
+        from engine.train.checkpoints.saved import list_checkpoints
 
         if not list_checkpoints(self.run.checkpoints):
             rows = len(setup.dataset.train) + len(setup.held_out)

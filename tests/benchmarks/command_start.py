@@ -14,7 +14,7 @@ from pathlib import Path
 
 from engine.demo import MODEL_DIRECTORY, TRAIN_FILE
 from engine.run.directory import create_run
-from engine.run.journal import JournalWriter
+from engine.run.telemetry.journal import JournalWriter
 from tui.commands.demo import demo_spec
 
 COMMANDS = (

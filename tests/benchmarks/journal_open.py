@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.run.directory import RunDirectory
-from engine.run.events import RunState
-from engine.run.folding import fold, open_journal, read_state
-from engine.run.journal import JournalTail
-from engine.run.records import to_line
-from engine.run.snapshot import save_snapshot
+from engine.run.telemetry.events import RunState
+from engine.run.telemetry.folding import fold, open_journal, read_state
+from engine.run.telemetry.journal import JournalTail
+from engine.run.telemetry.records import to_line
+from engine.run.telemetry.snapshot import save_snapshot
 
 
 def write_journal(path: Path, steps: int) -> None:

@@ -31,7 +31,7 @@ from training import WORDS, make_spec  # noqa: E402
 
 from engine.propose import predict, settings_of  # noqa: E402
 from engine.run.directory import create_run  # noqa: E402
-from engine.run.worker_process import WorkerProcess  # noqa: E402
+from engine.run.processes.worker_process import WorkerProcess  # noqa: E402
 from profiles.geometry import read_geometry  # noqa: E402
 from profiles.hardware import probe  # noqa: E402
 from profiles.memory import MemoryEstimate  # noqa: E402

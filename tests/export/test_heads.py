@@ -14,7 +14,7 @@ from objective_data import CLASSES, write_rows
 from training import make_spec, train
 
 from engine.export.request import export_run
-from engine.run.journal import JournalWriter
+from engine.run.telemetry.journal import JournalWriter
 from profiles.problem import Problem
 
 

@@ -15,13 +15,13 @@ import torch
 from training import build_setup, losses, make_spec, train, write_chats
 
 import engine.run.disk_room
-import engine.train.checkpoint
+import engine.train.checkpoints.saved
 import engine.train.disk_wait
-from engine.run.channel import MemoryChannel
 from engine.run.directory import create_run, list_runs
 from engine.run.launch import launch
+from engine.run.processes.channel import MemoryChannel
 from engine.spec import RunSpec
-from engine.train.checkpoint import damage, list_checkpoints
+from engine.train.checkpoints.saved import damage, list_checkpoints
 from engine.train.recipe import Recipe
 from profiles.problem import Problem
 
@@ -131,7 +131,9 @@ def test_a_write_that_is_refused_though_there_seemed_to_be_room_is_tried_again(
 
         return write
 
-    monkeypatch.setattr(engine.train.checkpoint, "write_tensors", refuse(engine.train.checkpoint.write_tensors))
+    monkeypatch.setattr(
+        engine.train.checkpoints.saved, "write_tensors", refuse(engine.train.checkpoints.saved.write_tensors)
+    )
     disk = Disk(GIB, lambda disk: None)
     run, ending = train_on(disk, a_spec(tmp_path, llama), monkeypatch)
     assert ending.outcome == "finished" and not refusals[0]

@@ -17,18 +17,18 @@ from accelerate.state import AcceleratorState
 from memory_group import starting_in_a_group_of
 from training import losses, make_spec, train, write_chats
 
-from engine.run.channel import MemoryChannel
-from engine.run.descent import Shortage, go_down
 from engine.run.directory import RunDirectory, create_run
-from engine.run.events import Event
-from engine.run.exhaustion import shortage, where_it_ran_out
-from engine.run.folding import fold, read_state
-from engine.run.journal import JournalTail
+from engine.run.endings.descent import Shortage, go_down
+from engine.run.endings.exhaustion import shortage, where_it_ran_out
 from engine.run.launch import launch, liveness
-from engine.run.worker_process import COMMAND_VARIABLE
+from engine.run.processes.channel import MemoryChannel
+from engine.run.processes.worker_process import COMMAND_VARIABLE
+from engine.run.telemetry.events import Event
+from engine.run.telemetry.folding import fold, read_state
+from engine.run.telemetry.journal import JournalTail
 from engine.spec import RunSpec
 from engine.train import worker
-from engine.train.checkpoint import list_checkpoints
+from engine.train.checkpoints.saved import list_checkpoints
 
 # A bound for waiting, not a measurement: a loaded machine takes tens of seconds to import the training libraries.
 PATIENCE_SECONDS = 240

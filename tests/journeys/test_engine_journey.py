@@ -19,12 +19,12 @@ from training import make_spec, train, write_chats
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engine.run.directory import RunDirectory, create_run
-from engine.run.folding import read_state
-from engine.run.journal import JournalTail
 from engine.run.launch import launch, liveness, resume, stop
-from engine.run.processes import recorded_processes
+from engine.run.processes.recorded import recorded_processes
+from engine.run.telemetry.folding import read_state
+from engine.run.telemetry.journal import JournalTail
 from engine.spec import RunSpec
-from engine.train.checkpoint import damage, list_checkpoints
+from engine.train.checkpoints.saved import damage, list_checkpoints
 from profiles.problem import Problem
 
 # A bound for waiting, not a measurement: a loaded machine takes tens of seconds to import the training libraries.

@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from engine.propose import propose
-from engine.run.channel import MemoryChannel
 from engine.run.directory import create_run
+from engine.run.processes.channel import MemoryChannel
 from engine.spec import SourceSection
 from engine.train.recipe import Recipe
 from profiles.hardware import probe

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from engine.run.directory import list_runs
-from engine.run.processes import recorded_processes
-from engine.run.worker_process import COMMAND_VARIABLE
+from engine.run.processes.recorded import recorded_processes
+from engine.run.processes.worker_process import COMMAND_VARIABLE
 from engine.spec import RunSpec, parse_spec
 
 

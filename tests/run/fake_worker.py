@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine.run.adjusted import adjusted_from_environment
-from engine.run.channel import Channel
+from engine.run.endings.adjusted import adjusted_from_environment
+from engine.run.processes.channel import Channel
 
 
 class FakeWorker:

@@ -10,8 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-from engine.run import queue, supervisor
+from engine.run import supervisor
 from engine.run.directory import runs_root
+from engine.run.waiting import queue
 from profiles.hardware import Hardware, Ram, probe
 
 TOTAL_BYTES = 64 << 30

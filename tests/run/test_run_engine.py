@@ -21,10 +21,10 @@ from waiting import end_of, events_of, wait_until
 
 from engine.run.control import ask
 from engine.run.directory import RunDirectory, find_run
-from engine.run.folding import read_state
 from engine.run.launch import launch, liveness, resume, stop
-from engine.run.processes import recorded_processes
+from engine.run.processes.recorded import recorded_processes
 from engine.run.summary import summaries, summarise
+from engine.run.telemetry.folding import read_state
 from engine.spec import RunSpec
 from profiles.problem import Problem
 

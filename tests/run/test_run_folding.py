@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from engine.run.directory import RunDirectory
-from engine.run.events import SERIES_LIMIT, Evaluation, RunState
-from engine.run.folding import Folding, fold, open_journal, read_state
-from engine.run.journal import JournalTail, JournalWriter
-from engine.run.series import stride_for
-from engine.run.snapshot import save_snapshot
+from engine.run.telemetry.events import SERIES_LIMIT, Evaluation, RunState
+from engine.run.telemetry.folding import Folding, fold, open_journal, read_state
+from engine.run.telemetry.journal import JournalTail, JournalWriter
+from engine.run.telemetry.series import stride_for
+from engine.run.telemetry.snapshot import save_snapshot
 
 Steps = list[tuple[float | None, float | None]]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.run.journal import JournalTail, JournalWriter, last_event
+from engine.run.telemetry.journal import JournalTail, JournalWriter, last_event
 
 _JSON = st.recursive(
     st.none()
@@ -126,7 +126,7 @@ def test_a_write_that_breaks_off_for_lack_of_room_is_told_and_costs_no_other_lin
     code = """
 import resource, sys
 from pathlib import Path
-from engine.run.journal import JournalWriter
+from engine.run.telemetry.journal import JournalWriter
 writer = JournalWriter(Path(sys.argv[1]))
 writer.append("note", text="before")
 resource.setrlimit(resource.RLIMIT_FSIZE, (writer.offset() + 30, resource.RLIM_INFINITY))

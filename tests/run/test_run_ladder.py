@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from waiting import end_of, events_of, wait_until
 
-from engine.run.descent import Shortage, go_down
 from engine.run.directory import RunDirectory, create_run
-from engine.run.events import Event
-from engine.run.exhaustion import KillCounter, shortage
-from engine.run.folding import Folding, read_state
+from engine.run.endings.descent import Shortage, go_down
+from engine.run.endings.exhaustion import KillCounter, shortage
 from engine.run.launch import launch, liveness, resume, stop
-from engine.run.processes import recorded_processes
-from engine.run.recording import Recording
-from engine.run.snapshot import load_snapshot, save_snapshot
+from engine.run.processes.recorded import recorded_processes
 from engine.run.summary import summarise
+from engine.run.telemetry.events import Event
+from engine.run.telemetry.folding import Folding, read_state
+from engine.run.telemetry.recording import Recording
+from engine.run.telemetry.snapshot import load_snapshot, save_snapshot
 from engine.spec import RunSpec, parse_spec
 from profiles.hardware import HostFiles
 from profiles.problem import Problem

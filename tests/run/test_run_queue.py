@@ -18,11 +18,11 @@ import engine.run.launch
 from engine.propose import budget_bytes
 from engine.run.control import ask
 from engine.run.directory import RunDirectory, list_runs, runs_root
-from engine.run.folding import read_state
 from engine.run.launch import launch, liveness, resume, stop
-from engine.run.processes import recorded_processes
-from engine.run.room import estimate_for, room_for
+from engine.run.processes.recorded import recorded_processes
 from engine.run.summary import summarise
+from engine.run.telemetry.folding import read_state
+from engine.run.waiting.room import estimate_for, room_for
 from engine.spec import RunSpec, parse_spec
 from profiles.hardware import Ram, probe
 from profiles.problem import Problem

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from waiting import wait_until
 
-from engine.run.folding import read_state
 from engine.run.launch import launch, stop
 from engine.run.summary import summarise
+from engine.run.telemetry.folding import read_state
 from engine.spec import RunSpec
 from tui.commands.wording import event_text, progress_text
 

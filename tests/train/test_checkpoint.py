@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from engine.spec import OptimizerSection
-from engine.train.checkpoint import (
+from engine.train.checkpoints.saved import (
     Progress,
     damage,
     list_checkpoints,
@@ -21,8 +21,8 @@ from engine.train.checkpoint import (
     newest_checkpoint,
     save_checkpoint,
 )
+from engine.train.checkpoints.tensor_file import read_tensors, shapes, write_tensors
 from engine.train.optimizer import make_optimizer
-from engine.train.tensor_file import read_tensors, shapes, write_tensors
 from profiles.problem import Problem
 
 
@@ -154,7 +154,7 @@ _SAVE_WITHOUT_MEMORY = """
 import resource, sys
 from pathlib import Path
 import torch
-from engine.train.checkpoint import Progress, save_checkpoint
+from engine.train.checkpoints.saved import Progress, save_checkpoint
 parameters = {f"{n}": torch.nn.Parameter(torch.ones(1 << 20)) for n in range(12)}
 optimizer = torch.optim.AdamW(parameters.values(), fused=True)
 sum((parameter ** 2).sum() for parameter in parameters.values()).backward()
@@ -179,7 +179,7 @@ _SAVE_UNDER_LIMITS = """
 import os, resource, signal, sys
 from pathlib import Path
 import torch
-from engine.train.checkpoint import Progress, save_checkpoint
+from engine.train.checkpoints.saved import Progress, save_checkpoint
 from profiles.problem import Problem
 torch.set_num_threads(1)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

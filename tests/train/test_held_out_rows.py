@@ -87,7 +87,7 @@ def test_only_what_is_measured_is_compared_with_the_base(llama: Path, tmp_path: 
     setup = build_setup(spec)
     run, events = train(spec)
     assert before(events) == pytest.approx(0.6931, abs=1e-3)
-    from engine.train.tensor_file import shapes
+    from engine.train.checkpoints.tensor_file import shapes
 
     kept = shapes(run.path / "references.safetensors")["values"]
     assert kept == (len(setup.dataset.train) + 5, 2)

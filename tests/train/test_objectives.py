@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from training import build_setup, losses, make_spec, train
 
 from engine.spec import RunSpec
-from engine.train.checkpoint import list_checkpoints
+from engine.train.checkpoints.saved import list_checkpoints
 from engine.train.probe import take_trial_step
 from profiles.problem import Problem
 

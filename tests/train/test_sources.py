@@ -12,7 +12,7 @@ import tiny
 import torch
 from training import build_setup, losses, make_spec, train, write_chats
 
-from engine.run.folding import fold
+from engine.run.telemetry.folding import fold
 from engine.spec import RunSpec
 from engine.train.tally import RecentLosses, SourceTally
 

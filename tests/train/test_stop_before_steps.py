@@ -10,9 +10,9 @@ import pytest
 import tiny
 from training import make_spec, write_chats
 
-from engine.run.channel import CHANNEL_VARIABLE, Channel
 from engine.run.directory import create_run
-from engine.run.records import from_line, to_line
+from engine.run.processes.channel import CHANNEL_VARIABLE, Channel
+from engine.run.telemetry.records import from_line, to_line
 from engine.train.worker import main
 
 

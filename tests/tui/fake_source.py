@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 
 from engine.run.directory import RunDirectory
-from engine.run.events import RunState
-from engine.run.folding import Folding
 from engine.run.summary import RunSummary
+from engine.run.telemetry.events import RunState
+from engine.run.telemetry.folding import Folding
 from profiles.hardware import Cpu, Disk, Gpu, GpuProcess, Hardware, Ram
 from tui.snapshots import Machine, MemoryUser, RunSnapshot
 from tui.source import log_lines

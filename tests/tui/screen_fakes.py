@@ -16,7 +16,7 @@ from textual.screen import Screen
 
 import tui
 from engine.data.preview import preview
-from engine.run.room import Room
+from engine.run.waiting.room import Room
 from engine.serve.session import ChatModel, Chunk
 from engine.spec import RunSpec, parse_spec
 from profiles.geometry import Geometry, ModelReport

@@ -13,7 +13,7 @@ from screen_fakes import PLAIN_TERMINAL, FakeRun, FakeSession, ScreenApp, screen
 from textual.screen import Screen
 
 from engine.run.directory import create_run
-from engine.run.journal import JournalWriter
+from engine.run.telemetry.journal import JournalWriter
 from engine.spec import parse_spec
 from profiles.problem import Problem
 from tui.screens.chat import ChatScreen

@@ -11,7 +11,7 @@ import pytest
 from screen_fakes import DATA, GIB, MODELS, PLAIN_TERMINAL, FakeEngine, ScreenApp, screen_text, until
 
 from engine.demo import MODEL_DIRECTORY
-from engine.run.room import Holder, Room
+from engine.run.waiting.room import Holder, Room
 from engine.spec import SourceSection, parse_spec
 from profiles.problem import Problem
 from tui.screens.new_run import NewRunScreen

@@ -8,8 +8,8 @@ from pathlib import Path
 from fake_run import make_run
 
 from engine.run.directory import RunDirectory
-from engine.run.folding import read_state
 from engine.run.summary import summarise
+from engine.run.telemetry.folding import read_state
 from tui.commands.show import as_dict
 from tui.commands.wording import event_text
 from tui.monitor_text import fact_lines, note_blocks, title_line

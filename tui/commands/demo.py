@@ -7,8 +7,8 @@ from pathlib import Path
 
 import engine.demo
 from engine.inputs import check_inputs
-from engine.run.folding import read_state
 from engine.run.launch import launch, liveness
+from engine.run.telemetry.folding import read_state
 from engine.spec import RunSpec, parse_spec, read_toml, resolve_paths, set_value
 from tui.commands import status
 from tui.commands.app import can_open_app, open_app

@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 
 from engine.run.directory import RunDirectory
-from engine.run.events import Event, RunState
-from engine.run.folding import Folding, open_journal
-from engine.run.journal import JournalTail
 from engine.run.launch import liveness
+from engine.run.telemetry.events import Event, RunState
+from engine.run.telemetry.folding import Folding, open_journal
+from engine.run.telemetry.journal import JournalTail
 from tui.commands import status
 from tui.commands.output import Output
 from tui.commands.wording import event_text, progress_text

@@ -9,10 +9,10 @@ from typing import Any
 
 from engine.data.shapes import KIND_WORDS
 from engine.run.directory import RunDirectory, find_run
-from engine.run.events import RunState
-from engine.run.folding import read_state
 from engine.run.lineage import read_lineage
 from engine.run.summary import STATE_GLYPHS, RunSummary, summarise
+from engine.run.telemetry.events import RunState
+from engine.run.telemetry.folding import read_state
 from profiles.problem import printable
 from tui.commands import status
 from tui.commands.lineage_text import lineage_lines

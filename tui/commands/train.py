@@ -203,7 +203,7 @@ def _rows_text(spec: RunSpec) -> str:
 
 def _warn_of_memory(spec: RunSpec, output: Output) -> None:
     """Say who holds the memory that the run needs, as it is at this moment."""
-    from engine.run.room import room_for
+    from engine.run.waiting.room import room_for
 
     room = room_for(spec)
     if not room.fits:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from engine.run.directory import RunDirectory, find_run
-from engine.run.folding import Folding
-from engine.run.journal import JournalTail
+from engine.run.telemetry.folding import Folding
+from engine.run.telemetry.journal import JournalTail
 from tui.commands.following import exit_status, follow, journal_until_end, leave_going
 from tui.commands.output import Output
 from tui.commands.show import add_run_argument

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.run.directory import RunDirectory
-from engine.run.events import Event, RunState, Sample
-from engine.run.metric_names import metric_name
+from engine.run.telemetry.events import Event, RunState, Sample
+from engine.run.telemetry.metric_names import metric_name
 from profiles.problem import printable
 from tui.commands.output import table
 from tui.format import (

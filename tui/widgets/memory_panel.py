@@ -12,7 +12,7 @@ from tui.widgets.memory_bar import render_memory_bar, render_memory_legend
 from tui.widgets.painted import Painted
 
 if TYPE_CHECKING:
-    from engine.run.events import RunState
+    from engine.run.telemetry.events import RunState
 
 LABEL_WIDTH = 10
 SIZE_WIDTH = 9

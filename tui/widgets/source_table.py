@@ -11,7 +11,7 @@ from tui.theme import Look
 from tui.widgets.painted import Painted, cut, fit, right
 
 if TYPE_CHECKING:
-    from engine.run.events import RunState
+    from engine.run.telemetry.events import RunState
 
 _LEAST_NAME = 12
 _LEFT_OUT_FIRST = ("repeats", "rows", "share")

@@ -25,7 +25,7 @@ from tui.widgets.new_run.text import drawable, facts, problem_text
 if TYPE_CHECKING:
     from engine.propose import Proposal
     from engine.run.directory import RunDirectory
-    from engine.run.room import Room
+    from engine.run.waiting.room import Room
 
 LABEL = 12
 

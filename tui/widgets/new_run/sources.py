@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.data.preview import DataPreview
     from engine.propose import Gathered, Proposal
     from engine.run.directory import RunDirectory
-    from engine.run.room import Room
+    from engine.run.waiting.room import Room
     from profiles.geometry import ModelReport
     from profiles.planner import Plan
 
@@ -66,7 +66,7 @@ def _propose(draft: Draft) -> Proposal:
 
 
 def _room(spec: RunSpec) -> Room:
-    from engine.run.room import room_for
+    from engine.run.waiting.room import room_for
 
     return room_for(spec)
 

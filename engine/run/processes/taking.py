@@ -7,8 +7,8 @@ import signal
 import socket
 
 from engine.run.directory import RunDirectory
-from engine.run.lock import lock_holder, take_lock
-from engine.run.processes import recorded_processes
+from engine.run.processes.lock import lock_holder, take_lock
+from engine.run.processes.recorded import recorded_processes
 from profiles.problem import Problem
 
 # A worker whose supervisor was killed saves and ends by itself; one that takes longer than this is ended.

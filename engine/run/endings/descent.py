@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.run.adjusted import ladder_values
-from engine.run.events import RunState
+from engine.run.endings.adjusted import ladder_values
+from engine.run.telemetry.events import RunState
 from profiles.ladder import WHERES, Where, ladder_text, next_rung
 from profiles.problem import Problem, printable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from engine.run.directory import RunDirectory, write_atomically
-from engine.run.identity import ProcessIdentity
+from engine.run.processes.identity import ProcessIdentity
 
 
 def record_processes(run: RunDirectory, processes: dict[str, ProcessIdentity]) -> None:

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from engine.run.records import from_line, to_line
+from engine.run.telemetry.records import from_line, to_line
 from profiles.problem import Problem
 
 CHANNEL_VARIABLE = "FINETUI_CHANNEL"

@@ -7,10 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from engine.run.claims import Claim, claims_of_others, write_claim
 from engine.run.directory import RunDirectory, runs_root
-from engine.run.lock import let_go, take_lock
-from engine.run.room import Room, estimate_for, room_on
+from engine.run.processes.lock import let_go, take_lock
+from engine.run.waiting.claims import Claim, claims_of_others, write_claim
+from engine.run.waiting.room import Room, estimate_for, room_on
 
 if TYPE_CHECKING:
     from engine.spec import RunSpec

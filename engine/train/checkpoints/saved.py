@@ -29,7 +29,7 @@ import torch
 from safetensors import SafetensorError
 
 from engine.run.directory import sync
-from engine.train.tensor_file import read_tensors, shapes, write_tensors
+from engine.train.checkpoints.tensor_file import read_tensors, shapes, write_tensors
 from profiles.problem import Problem
 
 MANIFEST = "manifest.json"

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine.run.events import FORMAT_VERSION, Event
-from engine.run.records import from_line, to_line
+from engine.run.telemetry.events import FORMAT_VERSION, Event
+from engine.run.telemetry.records import from_line, to_line
 
 # These come often, and a reader sees them without a sync; everything else must outlive a power cut.
 _FREQUENT = frozenset({"step", "device", "phase"})

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 
 from engine.run.directory import RunDirectory
-from engine.run.events import Evaluation, Event, RunState, Sample, StepPoint
-from engine.run.journal import JournalTail, last_event, parse_event
-from engine.run.scan import first_step, telling_lines
-from engine.run.series import Series, stride_for
-from engine.run.snapshot import load_snapshot
+from engine.run.telemetry.events import Evaluation, Event, RunState, Sample, StepPoint
+from engine.run.telemetry.journal import JournalTail, last_event, parse_event
+from engine.run.telemetry.scan import first_step, telling_lines
+from engine.run.telemetry.series import Series, stride_for
+from engine.run.telemetry.snapshot import load_snapshot
 
 RECENT_STEPS = 20
 """Steps over which the present pace is taken."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from engine.run.claims import Claim, claims_of_others, other_runs
 from engine.run.directory import RunDirectory, runs_root
-from engine.run.processes import recorded_processes
+from engine.run.processes.recorded import recorded_processes
 from engine.run.sizes import size_text
+from engine.run.waiting.claims import Claim, claims_of_others, other_runs
 from profiles.problem import printable
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.run.directory import RunDirectory, list_runs, write_atomically
-from engine.run.lock import lock_holder
+from engine.run.processes.lock import lock_holder
 
 
 @dataclass(frozen=True, slots=True)

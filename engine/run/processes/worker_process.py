@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.modules import module_command, module_environment
-from engine.run.adjusted import ADJUSTED_VARIABLE
-from engine.run.channel import CHANNEL_VARIABLE
 from engine.run.directory import RunDirectory
-from engine.run.identity import ProcessIdentity
-from engine.run.records import from_line, to_line
+from engine.run.endings.adjusted import ADJUSTED_VARIABLE
+from engine.run.processes.channel import CHANNEL_VARIABLE
+from engine.run.processes.identity import ProcessIdentity
+from engine.run.telemetry.records import from_line, to_line
 
 COMMAND_VARIABLE = "FINETUI_WORKER_COMMAND"
 """An environment variable with the command to run in place of the trainer, for tests; the run's path is added."""

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from engine.run.ballast import Ballast
 from engine.run.directory import RunDirectory
-from engine.run.events import Event, RunState
-from engine.run.folding import Folding
-from engine.run.journal import JournalWriter
-from engine.run.snapshot import save_snapshot
+from engine.run.telemetry.events import Event, RunState
+from engine.run.telemetry.folding import Folding
+from engine.run.telemetry.journal import JournalWriter
+from engine.run.telemetry.snapshot import save_snapshot
 
 # From this much on the journal's fold is kept, so that opening the run stays a matter of milliseconds.
 _SNAPSHOT_BYTES = 1 << 23

@@ -10,8 +10,8 @@ from dataclasses import astuple, fields, replace
 from typing import Any
 
 from engine.run.directory import RunDirectory, write_atomically
-from engine.run.events import FORMAT_VERSION, Evaluation, RunState, Sample, StepPoint
-from engine.run.journal import parse_event
+from engine.run.telemetry.events import FORMAT_VERSION, Evaluation, RunState, Sample, StepPoint
+from engine.run.telemetry.journal import parse_event
 
 _LINE_BYTES = 1 << 20
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.run.events import SERIES_LIMIT, StepPoint
+from engine.run.telemetry.events import SERIES_LIMIT, StepPoint
 
 KEPT_PER_SPAN = 4
 _MOST_SPANS = SERIES_LIMIT // KEPT_PER_SPAN - 1  # the rest is for the first and the newest step
