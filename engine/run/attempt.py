@@ -19,7 +19,9 @@ from engine.run.telemetry.log import ATTEMPT_MARK, last_lines
 from engine.run.telemetry.recording import Recording, say
 from profiles.problem import printable
 
-_RESERVED_KINDS = frozenset({"attempt", "control", "device", "end", "ladder", "queued"})
+_RESERVED_KINDS = frozenset(
+    {"adjusted", "attempt", "control", "device", "end", "ladder", "queued", "restart", "stall", "throttle"}
+)
 _RESERVED_FIELDS = frozenset({"v", "seq", "at", "kind"})
 
 
@@ -27,9 +29,16 @@ class Attempt:
     """A worker that was started with what the ladder changed so far."""
 
     def __init__(
-        self, run: RunDirectory, recording: Recording, kills: KillCounter, on_plan: Callable[[dict[str, Any]], None]
+        self,
+        run: RunDirectory,
+        recording: Recording,
+        kills: KillCounter,
+        on_plan: Callable[[dict[str, Any]], None],
+        *,
+        anyway: bool,
     ):
-        """Start the worker and journal that; `on_plan` is called with what it says it will do. Raises OSError."""
+        """Start the worker and journal that; `on_plan` is called with what it says it will do; `anyway` has it go
+        on though things changed since the checkpoint. Raises OSError."""
         self._run, self._recording, self._kills, self._on_plan = run, recording, kills, on_plan
         self._outcome: dict[str, Any] | None = None
         self._problem: dict[str, Any] | None = None
@@ -39,7 +48,7 @@ class Attempt:
         say(f"{ATTEMPT_MARK}{number}, {time.strftime('%Y-%m-%d %H:%M:%S %z')} ---")
         self._log_start = run.log_path.stat().st_size
         kills.rose()  # what the kernel ended before is none of this attempt's
-        self.worker = worker = WorkerProcess(run, state.adjusted)
+        self.worker = worker = WorkerProcess(run, state.adjusted, anyway=anyway)
         processes = {"supervisor": ProcessIdentity.of(os.getpid()), "worker": worker.identity}
         try:
             recording.write_in_reserve(lambda: record_processes(run, processes))

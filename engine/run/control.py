@@ -20,7 +20,7 @@ from engine.run.directory import RunDirectory
 from engine.run.telemetry.records import from_line, to_line
 from profiles.problem import Problem, printable
 
-COMMANDS = ("stop", "save", "evaluate", "sample", "status", "kill")
+COMMANDS = ("stop", "save", "evaluate", "sample", "status", "restart", "kill")
 
 _MESSAGE_BYTES = 1 << 12
 _PATIENCE_SECONDS = 5.0
@@ -31,7 +31,8 @@ def ask(run: RunDirectory, command: str) -> dict[str, Any]:
     """Send one of COMMANDS to a live run and return its answer. Raises Problem when nobody listens or it refuses.
 
     stop: finish the step, save, end. save, evaluate, sample: do that after the step. status: only tell (pid,
-    worker_pid, step, phase, stop_requested). kill: end the worker at once, losing what was not saved.
+    worker_pid, step, phase, stop_requested). restart: end the worker at once and go on from the newest checkpoint with
+    another. kill: end the worker at once, losing what was not saved, and the run with it.
     """
     where = f"run {run.name}"
     try:

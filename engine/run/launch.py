@@ -15,6 +15,7 @@ from engine.run.endings.adjusted import adjusted_spec
 from engine.run.processes.lock import lock_holder
 from engine.run.processes.recorded import recorded_processes
 from engine.run.sizes import size_text
+from engine.run.start import Start
 from engine.run.telemetry.folding import read_state
 from engine.run.telemetry.journal import last_event
 from engine.run.telemetry.log import last_lines
@@ -30,24 +31,25 @@ Liveness = Literal["live", "ended", "died", "never started"]
 _START_SECONDS = 120
 
 
-def launch(spec: RunSpec, wait: bool = False) -> RunDirectory:
+def launch(spec: RunSpec, wait: bool = False, after: str | None = None) -> RunDirectory:
     """Make a run and start its engine, detached: it goes on when this process, its terminal or its login ends.
 
-    With `wait` the engine starts the training once its memory is free, the run that waits longest first. Without, it
-    starts at once, whatever is free: ask `room_for` and tell. Returns once the engine is ready. Raises Problem when
-    the run cannot be made, its disk has surely no room for it, its memory can never be free here, or the engine does
-    not start."""
+    With `wait` the engine starts the training once its memory is free, the run that waits longest first, and with
+    `after` not before the run of that name has ended. Without, it starts at once, whatever is free: ask `room_for` and
+    tell. Returns once the engine is ready. Raises Problem when the run cannot be made, its disk has surely no room for
+    it, its memory can never be free here, or the engine does not start."""
     require_disk(spec, runs_root())
     if wait:
         _require_possible(spec)
     run = create_run(spec)
-    _start(run, *_options(wait))
+    _start(run, Start(queue=wait, after=after))
     return run
 
 
-def resume(run: RunDirectory, wait: bool = False) -> None:
-    """Start a run again from its last good checkpoint; with `wait` once its memory is free. Raises Problem when it is
-    live or finished, or the engine does not start."""
+def resume(run: RunDirectory, wait: bool = False, *, anyway: bool = False, learning_rate: float | None = None) -> None:
+    """Start a run again from its last good checkpoint; with `wait` once its memory is free, with `anyway` though data,
+    settings, versions or base weights changed since, and with another `learning_rate` where one is given. Raises
+    Problem when it is live or finished, or the engine does not start."""
     state = liveness(run)
     if state == "live":
         raise Problem(run.name, "is running already", f"Watch it with `finetui watch {run.name}`.")
@@ -55,7 +57,7 @@ def resume(run: RunDirectory, wait: bool = False) -> None:
         raise Problem(run.name, "is finished", "Start a new run to train further.")
     if wait:
         _require_possible(adjusted_spec(run.spec(), read_state(run).adjusted))
-    _start(run, "--resume", *_options(wait))
+    _start(run, Start(resume=True, queue=wait, anyway=anyway, learning_rate=learning_rate))
 
 
 def stop(run: RunDirectory) -> None:
@@ -84,10 +86,6 @@ def liveness(run: RunDirectory) -> Liveness:
     return "ended" if last is not None and last["kind"] == "end" else "died"
 
 
-def _options(wait: bool) -> tuple[str, ...]:
-    return ("--queue",) if wait else ()
-
-
 def _require_possible(spec: RunSpec) -> None:
     """Raises Problem for a run that would wait for ever, and for a model that cannot be read."""
     room = room_for(spec)
@@ -100,8 +98,8 @@ def _require_possible(spec: RunSpec) -> None:
         )
 
 
-def _start(run: RunDirectory, *options: str) -> None:
-    command = module_command("engine.run.supervisor", str(run.path), *options)
+def _start(run: RunDirectory, start: Start) -> None:
+    command = module_command("engine.run.supervisor", str(run.path), *start.arguments())
     try:
         # The supervisor forks itself off and this command returns when it is ready, or with the reason why not.
         starter = subprocess.run(

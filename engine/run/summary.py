@@ -60,6 +60,10 @@ class RunSummary:
     started_at: float | None
     last_event_at: float | None
     objective: str = "next_token"
+    cause: str = ""
+    """One of engine.run.endings.causes, once the run ended."""
+    remedy: str = ""
+    """What to do about it."""
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, the path as text, for `--json`."""
@@ -111,6 +115,8 @@ def summarise(run: RunDirectory) -> RunSummary:
         started_at=state.started_at,
         last_event_at=state.last_event_at,
         objective=str(spec.get("objective", {}).get("kind", "next_token")),
+        cause=state.cause if life != "live" else "",
+        remedy=state.remedy if life != "live" else "",
     )
 
 

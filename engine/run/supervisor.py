@@ -1,6 +1,6 @@
 """The supervisor of one run: a small process that outlives its starter, starts the worker and journals all it says.
 
-    python -m engine.run.supervisor RUN_PATH [--resume] [--queue]
+    python -m engine.run.supervisor RUN_PATH [options: see engine.run.start]
 
 The command returns once the engine is ready, with {"ready": true, "pid": n} on stdout, or else with
 {"problem": {where, what, fix}} and exit status 2.
@@ -15,7 +15,6 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from engine.run.attempt import Attempt
@@ -29,6 +28,7 @@ from engine.run.processes.daemon import detach
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.recorded import record_processes
 from engine.run.processes.taking import catch_signals, end_orphan, newest_checkpoint_step, take_run
+from engine.run.start import Start
 from engine.run.telemetry.folding import open_journal
 from engine.run.telemetry.recording import Recording
 from engine.run.telemetry.records import to_line
@@ -42,20 +42,20 @@ class Supervisor:
     """One engine's life with a run, from its lock to its end event: the wait for memory, then attempt after attempt,
     each a rung further down the ladder, until a worker ends for another reason than want of memory."""
 
-    def __init__(self, run: RunDirectory, resume: bool, queue: bool):
-        """Take the run and start its worker, or with `queue` a place in the line for memory. Raises Problem when the
-        run is not free or cannot be started, OSError for the disk."""
-        self._run = run
+    def __init__(self, run: RunDirectory, start: Start):
+        """Take the run and start its worker, or where it is to wait take a place in the line for memory. Raises Problem
+        when the run is not free or cannot be started, OSError for the disk."""
+        self._run, self._start = run, start
         self._lock = take_run(run)
         end_orphan(run)
         folding, _ = open_journal(run)
         state = folding.state()
-        if state.attempts and not resume:
+        if state.attempts and not start.resume:
             raise Problem(run.name, "was started before", f"Go on with `finetui resume {run.name}`.")
         self._stop_requested = self._killed = False
         self._attempt: Attempt | None = None
         self._kills = KillCounter()
-        self._place = PlaceInLine(run, adjusted_spec(run.spec(), state.adjusted)) if queue else None
+        self._place = PlaceInLine(run, adjusted_spec(run.spec(), state.adjusted)) if start.queue else None
         self._recording = Recording(run, folding)
         self._control = self._listen()
         self._signals = catch_signals()
@@ -108,7 +108,9 @@ class Supervisor:
 
     def _start_worker(self) -> Attempt:
         """Begin an attempt. Raises OSError when no process can be started."""
-        self._attempt = attempt = Attempt(self._run, self._recording, self._kills, self._promise)
+        self._attempt = attempt = Attempt(
+            self._run, self._recording, self._kills, self._promise, anyway=self._start.anyway
+        )
         self._devices.follow(attempt.worker.pid)
         return attempt
 
@@ -236,13 +238,12 @@ class Supervisor:
 
 def main(arguments: list[str]) -> int:
     """Start the engine of the run in `arguments` in the background, and say how that went; the exit status."""
-    resume, queue = "--resume" in arguments, "--queue" in arguments
-    (path,) = (argument for argument in arguments if not argument.startswith("--"))
-    run = RunDirectory(Path(path).absolute())
+    path, start = Start.parse(arguments)
+    run = RunDirectory(path)
     try:
         if not run.spec_path.is_file():
             raise Problem(str(run.path), "is not a run's folder: it has no spec.toml", "Give the path of a run.")
-        answer = detach(run.log_path, lambda ready: _engine(run, resume, queue, ready))
+        answer = detach(run.log_path, lambda ready: _engine(run, start, ready))
     except Problem as problem:
         answer = to_line({"problem": problem.as_dict()})
     except OSError as error:
@@ -251,10 +252,10 @@ def main(arguments: list[str]) -> int:
     return 0 if b'"ready"' in answer else 2
 
 
-def _engine(run: RunDirectory, resume: bool, queue: bool, ready: Callable[[bytes], None]) -> None:
+def _engine(run: RunDirectory, start: Start, ready: Callable[[bytes], None]) -> None:
     """The life of the detached process. `ready` is called once, with the answer for the starter."""
     try:
-        supervisor = Supervisor(run, resume, queue)
+        supervisor = Supervisor(run, start)
     except Problem as problem:
         ready(to_line({"problem": problem.as_dict()}))
         return

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 ADJUSTED_VARIABLE = "FINETUI_ADJUSTED"
 """The environment variable in which the worker finds the changed fields, as JSON."""
 
+ANYWAY_VARIABLE = "FINETUI_GO_ON_ANYWAY"
+"""The environment variable that is not empty where a worker is to go on though things changed since its checkpoint."""
+
 
 def adjusted_spec(spec: RunSpec, adjusted: Mapping[str, Any]) -> RunSpec:
     """`spec` with the fields that the ladder changed; those that are no field of a spec are left out."""

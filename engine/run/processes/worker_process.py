@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.modules import module_command, module_environment
 from engine.run.directory import RunDirectory
-from engine.run.endings.adjusted import ADJUSTED_VARIABLE
+from engine.run.endings.adjusted import ADJUSTED_VARIABLE, ANYWAY_VARIABLE
 from engine.run.processes.channel import CHANNEL_VARIABLE
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.telemetry.records import from_line, to_line
@@ -33,14 +33,16 @@ _FAULT = re.compile(r"Fatal Python error|[A-Za-z_][\w.]*(Error|Exception|Exit|In
 class WorkerProcess:
     """A started worker, in a process group of its own, with its output in engine.log."""
 
-    def __init__(self, run: RunDirectory, adjusted: Mapping[str, Any]):
-        """Start it, with the fields that the ladder changed in `adjusted`. Raises OSError."""
+    def __init__(self, run: RunDirectory, adjusted: Mapping[str, Any], *, anyway: bool = False):
+        """Start it, with the fields that the ladder changed in `adjusted`; `anyway` has it go on though things changed
+        since the checkpoint. Raises OSError."""
         command = shlex.split(os.environ.get(COMMAND_VARIABLE, "")) or module_command("engine.train.worker")
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         environment = module_environment()
         environment |= {
             CHANNEL_VARIABLE: str(theirs.fileno()),
             ADJUSTED_VARIABLE: json.dumps(dict(adjusted)),
+            ANYWAY_VARIABLE: "1" if anyway else "",
             "PYTHONUNBUFFERED": "1",
             "PYTHONFAULTHANDLER": "1",
         }

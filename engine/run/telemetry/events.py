@@ -35,7 +35,17 @@ note        text: something a person should know (rows set aside, a setting that
 control     command, by (pid): a person asked the live run for something
 output      name (adapter | model), path relative to the run folder
 problem     where, what, fix
-end         outcome (finished | stopped | failed), why, step
+restart     number, cause (see engine.run.endings.causes), what, step (of the checkpoint, or null), text: the worker
+            ended for a reason that another try may not meet again, and one is made
+adjusted    changes {field: [old, new]}, text: a person changed settings for the rest of the run
+continued   changes [{field, was, now}], text: a person said to go on though these are not as at the checkpoint
+stall       seconds, usual_seconds, phase, process (text: what the worker's process does), stack [text, innermost
+            last], text: nothing was heard of the worker for much longer than usual; over with its next event
+throttle    device, reason, celsius (or null), on (bool), text: a device runs slower to protect itself, or
+            does no longer
+not_finite  step, what (loss | gradient norm), rows [text: which rows of which source the step learnt from],
+            checkpoint_step (or null), learning_rate, lower_rate: of the schedule, as it is, and as it might be
+end         outcome (finished | stopped | failed), cause (see engine.run.endings.causes), why, remedy, step
 
 Unknown kinds and fields are kept on disk and passed over here, so that an older finetui reads a newer run.
 A loss that is not a number is written as null, since JSON has none.
@@ -134,9 +144,23 @@ class RunState:
     notes: tuple[str, ...] = ()
     outputs: Mapping[str, str] = field(default_factory=dict)
     problem: Mapping[str, str] | None = None
+    restarts: tuple[Mapping[str, Any], ...] = ()
+    """The fields of the `restart` events, oldest first."""
+    continued: tuple[Mapping[str, Any], ...] = ()
+    """What had changed since a checkpoint when a person said to go on: {field, was, now}, over all resumes."""
+    stall: Mapping[str, Any] = field(default_factory=dict)
+    """The fields of the `stall` event that still holds; empty once the worker was heard again."""
+    throttled: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By device, the fields of its `throttle` event while it runs slower to protect itself."""
+    not_finite: Mapping[str, Any] = field(default_factory=dict)
+    """The fields of the `not_finite` event of the last attempt; empty where its numbers are finite."""
     stop_requested: bool = False
     outcome: Outcome | None = None
+    cause: str = ""
+    """One of engine.run.endings.causes once the run ended; empty in journals of an older finetui."""
     why: str = ""
+    remedy: str = ""
+    """What to do about it, in a sentence; empty where there is nothing to do."""
     damaged: int = 0
     """Lines of the journal that are no event, or one with a field missing or of the wrong type."""
 

@@ -46,6 +46,8 @@ class Folding:
             values["last_event_at"] = at
             if values["started_at"] is None:
                 values["started_at"] = at
+        if event["kind"] in _OF_THE_WORKER and values["stall"]:
+            values["stall"] = {}
         if (take := _TAKERS.get(event["kind"])) is not None:
             try:
                 take(self, event)
@@ -83,21 +85,56 @@ class Folding:
         self._roll_back(resumed_from or 0)
         self._values.update(attempts=number, resumed_from=resumed_from, worker_pid=event.get("worker_pid"))
         self._values.update(phase="preparing", phase_detail="", phase_done=0, phase_total=0)
-        self._values.update(problem=None, outcome=None, why="", stop_requested=False)
+        self._begin_anew()
         self._values.update(checkpoint_step=resumed_from, queued={})
         self._values["adjusted"] = dict(event.get("adjusted") or {})
 
     def _queued(self, event: Event) -> None:
         facts = {key: value for key, value in event.items() if key not in ("v", "seq", "at", "kind")}
         self._values.update(phase="queued", phase_detail=str(event["text"]), phase_done=0, phase_total=0, queued=facts)
-        self._values.update(problem=None, outcome=None, why="", stop_requested=False)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Forget how the last attempt ended."""
+        self._values.update(problem=None, outcome=None, cause="", why="", remedy="", stop_requested=False)
+        self._values.update(stall={}, throttled={}, not_finite={})
 
     def _ladder(self, event: Event) -> None:
         rung = {name: event[name] for name in ("number", "where", "what", "changes", "text")}
-        adjusted = {field: new for field, (_, new) in rung["changes"].items()}
         self._values["ladder"] = (*self._values["ladder"], rung)
-        self._values["adjusted"] = {**self._values["adjusted"], **adjusted}
-        self._values["notes"] = (*self._values["notes"], str(rung["text"]))
+        self._adjusted(event)
+
+    def _adjusted(self, event: Event) -> None:
+        changed = {field: new for field, (_, new) in event["changes"].items()}
+        self._values["adjusted"] = {**self._values["adjusted"], **changed}
+        self._note(event)
+
+    def _restart(self, event: Event) -> None:
+        restart = {name: event[name] for name in ("number", "cause", "what", "step", "text")}
+        self._values["restarts"] = (*self._values["restarts"], restart)
+        self._note(event)
+
+    def _continued(self, event: Event) -> None:
+        changes = tuple({part: change[part] for part in ("field", "was", "now")} for change in event["changes"])
+        self._values["continued"] = (*self._values["continued"], *changes)
+        self._note(event)
+
+    def _stall(self, event: Event) -> None:
+        names = ("seconds", "usual_seconds", "phase", "process", "stack", "text", "at")
+        self._values["stall"] = {name: event[name] for name in names}
+        self._note(event)
+
+    def _throttle(self, event: Event) -> None:
+        device, throttled = str(event["device"]), dict(self._values["throttled"])
+        throttled.pop(device, None)
+        if event["on"]:
+            throttled[device] = {name: event[name] for name in ("device", "reason", "celsius", "text")}
+        self._values["throttled"] = throttled
+        self._note(event)
+
+    def _not_finite(self, event: Event) -> None:
+        names = ("step", "what", "rows", "checkpoint_step", "learning_rate", "lower_rate")
+        self._values["not_finite"] = {name: event[name] for name in names}
 
     def _roll_back(self, step: int) -> None:
         """Forget what a resumed run does again."""
@@ -182,7 +219,8 @@ class Folding:
         self._values["problem"] = {part: str(event[part]) for part in ("where", "what", "fix")}
 
     def _end(self, event: Event) -> None:
-        self._values.update(outcome=event["outcome"], why=str(event["why"]), queued={})
+        self._values.update(outcome=event["outcome"], why=str(event["why"]), queued={}, stall={}, throttled={})
+        self._values.update(cause=str(event.get("cause") or ""), remedy=str(event.get("remedy") or ""))
 
 
 def _number(value: float | None) -> float | None:
@@ -190,10 +228,32 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
+_OF_THE_WORKER = frozenset(
+    {
+        "plan",
+        "phase",
+        "step",
+        "evaluation",
+        "sample",
+        "checkpoint",
+        "probe",
+        "memory",
+        "output",
+        "problem",
+        "not_finite",
+    }
+)
+
 _TAKERS: dict[str, Callable[[Folding, Event], None]] = {
     "queued": Folding._queued,
     "attempt": Folding._attempt,
     "ladder": Folding._ladder,
+    "restart": Folding._restart,
+    "adjusted": Folding._adjusted,
+    "continued": Folding._continued,
+    "stall": Folding._stall,
+    "throttle": Folding._throttle,
+    "not_finite": Folding._not_finite,
     "plan": Folding._plan,
     "phase": Folding._phase,
     "step": Folding._step,
