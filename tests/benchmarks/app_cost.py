@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "tests" / "tui"))
+sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "tui")]
 
 from fake_run import make_run  # noqa: E402
 from pty_app import PtyApp  # noqa: E402
