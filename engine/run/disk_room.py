@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,11 @@ def disk_is_full(error: BaseException | None) -> bool:
     told = _RUST_ERROR.search(str(error))
     number = int(told[1]) if told else getattr(error, "errno", None)
     return number in _FULL
+
+
+def is_read_only(path: Path) -> bool:
+    """Whether the disk of `path` is mounted so that nobody can write there. Raises OSError."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def require_disk(spec: RunSpec, root: Path) -> None:

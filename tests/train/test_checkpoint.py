@@ -1,26 +1,27 @@
-"""Checkpoints: complete or absent, damage is noticed, the best one stays."""
+"""Checkpoints: complete or absent, damage is noticed, the newest good ones and the best one stay."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from engine.run.checkpoints.manifest import list_checkpoints, saved_circumstances
+from engine.run.checkpoints.verifying import damage, newest_checkpoint, read_back
 from engine.spec import OptimizerSection
-from engine.train.checkpoints.saved import (
-    Progress,
-    damage,
-    list_checkpoints,
-    load_checkpoint,
-    newest_checkpoint,
-    save_checkpoint,
-)
+from engine.train.checkpoints import NotFiniteError, Progress, load_checkpoint, save_checkpoint
 from engine.train.checkpoints.tensor_file import read_tensors, shapes, write_tensors
 from engine.train.optimizer import make_optimizer
 from profiles.problem import Problem
@@ -39,7 +40,15 @@ def _trained(steps: int = 2) -> tuple[dict[str, torch.nn.Parameter], torch.optim
 
 def _save(root: Path, step: int, best: int | None = None, keep: int = 2) -> Path:
     parameters, optimizer = _trained(step)
-    return save_checkpoint(root, Progress(step, 10 * step, None, best), parameters, optimizer, keep=keep).path
+    progress = Progress(step, 10 * step, None, best)
+    rate = {"optimizer.learning_rate": "0.1"}
+    return save_checkpoint(root, progress, parameters, optimizer, keep=keep, circumstances=rate).path
+
+
+def _flip(path: Path, place: int = -1) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
 
 
 def test_what_was_saved_comes_back(tmp_path: Path):
@@ -60,6 +69,32 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path):
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000002", "step-000005", "step-000006"]
 
 
+def test_a_damaged_one_is_not_counted_among_those_kept_and_never_removed(tmp_path: Path):
+    for step in range(1, 4):
+        damaged = _save(tmp_path, step)
+    _flip(damaged / "optimizer.safetensors")
+    parameters, optimizer = _trained(4)
+    saved = save_checkpoint(tmp_path, Progress(4, 1, None, None), parameters, optimizer, keep=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000002", "step-000003", "step-000004"]
+    (remark,) = saved.remarks
+    assert remark.startswith("step-000003 is damaged and not counted on: optimizer.safetensors is not the file")
+    for step in (5, 6, 7):
+        _save(tmp_path, step)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000003", "step-000006", "step-000007"]
+    assert newest_checkpoint(tmp_path) == (tmp_path / "step-000007", [])
+
+
+def test_one_of_the_step_that_is_saved_makes_way_if_it_is_damaged_and_is_kept_apart(tmp_path: Path):
+    path = _save(tmp_path, 3)
+    written_at = (path / "manifest.json").stat().st_mtime_ns
+    assert _save(tmp_path, 3) == path and (path / "manifest.json").stat().st_mtime_ns == written_at
+    _flip(path / "trainable.safetensors")
+    _save(tmp_path, 3)
+    assert damage(path) is None
+    (apart,) = tmp_path.glob(".damaged-000003-*")
+    assert (apart / "trainable.safetensors").is_file()
+
+
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_flipped_byte_and_any_cut_is_noticed_and_the_one_before_is_used(tmp_path_factory, data):
@@ -73,10 +108,6 @@ def test_any_flipped_byte_and_any_cut_is_noticed_and_the_one_before_is_used(tmp_
     else:
         del content[place:]
     file.write_bytes(content)
-    if damage(newer) is None:
-        # A flipped byte in the manifest's white space or in a key that is not read changes nothing.
-        assert file.name == "manifest.json"
-        return
     found, skipped = newest_checkpoint(root)
     assert found == older
     assert len(skipped) == 1
@@ -84,10 +115,94 @@ def test_any_flipped_byte_and_any_cut_is_noticed_and_the_one_before_is_used(tmp_
     assert newer.is_dir()
 
 
-def test_a_missing_file_is_noticed(tmp_path: Path):
+@pytest.mark.parametrize("name", ["trainable", "optimizer", "random"])
+def test_a_file_that_is_missing_short_or_of_another_step_is_named(tmp_path: Path, name: str):
     older, newer = _save(tmp_path, 1), _save(tmp_path, 2)
-    (newer / "optimizer.safetensors").unlink()
-    assert newest_checkpoint(tmp_path)[0] == older
+    file = newer / f"{name}.safetensors"
+    content = file.read_bytes()
+    shutil.copyfile(older / file.name, file)  # as whole as the one it replaces
+    assert damage(newer) == f"{file.name} is not the file that was saved: its contents are others"
+    file.write_bytes(content[:-1])
+    assert damage(newer) == f"{file.name} has {len(content) - 1:,} bytes instead of {len(content):,}"
+    file.unlink()
+    found, skipped = newest_checkpoint(tmp_path)
+    assert found == older and skipped == [f"step-000002 was passed over: {file.name} is missing"]
+    assert newer.is_dir()
+
+
+def test_a_manifest_vouches_for_itself_and_its_folder(tmp_path: Path):
+    older, newer = _save(tmp_path, 1), _save(tmp_path, 2)
+    assert saved_circumstances(newer) == {"optimizer.learning_rate": "0.1"}
+    manifest = newer / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("0.1", "0.2"))
+    assert damage(newer) == "manifest.json changed after it was saved"
+    shutil.rmtree(newer)
+    older.rename(newer)
+    assert damage(newer) == "it is the checkpoint of step 1 under another's name"
+
+
+def test_a_checkpoint_from_before_manifests_vouched_for_themselves_is_still_read(tmp_path: Path):
+    path = _save(tmp_path, 2)
+    (path / "random.safetensors").unlink()
+    write_tensors(path / "random.safetensors", {"cpu": torch.get_rng_state()})
+    files = {
+        each.name: {"bytes": each.stat().st_size, "sha256": hashlib.sha256(each.read_bytes()).hexdigest()}
+        for each in path.iterdir()
+        if each.name != "manifest.json"
+    }
+    (path / "manifest.json").write_text(json.dumps({"format": 1, "files": files}, indent=1))
+    assert newest_checkpoint(tmp_path) == (path, []) and saved_circumstances(path) == {}
+    assert load_checkpoint(path, *_trained(1)).step == 2
+    del files["optimizer.safetensors"]
+    (path / "manifest.json").write_text(json.dumps({"format": 1, "files": files}))
+    assert damage(path) == "its manifest has no optimizer.safetensors"
+
+
+def test_every_generator_of_random_numbers_goes_on_from_where_it_stood(tmp_path: Path):
+    def draw() -> list[float]:
+        return [random.random(), random.gauss(), *np.random.normal(size=3), float(torch.rand(()))]
+
+    random.gauss(), np.random.normal()  # each leaves the second of a pair for the next call
+    path = _save(tmp_path, 1)
+    expected = draw()
+    draw()
+    load_checkpoint(path, *_trained(1))
+    assert draw() == expected
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("place", ["b", "a|exp_avg"])
+def test_what_is_not_finite_is_never_published(tmp_path: Path, value: float, place: str):
+    older = _save(tmp_path, 1)
+    parameters, optimizer = _trained(2)
+    name, _, key = place.partition("|")
+    tensor = optimizer.state[parameters[name]][key] if key else parameters[name].data
+    tensor.view(-1)[2] = value
+    with pytest.raises(NotFiniteError) as raised:
+        save_checkpoint(tmp_path, Progress(2, 1, None, None), parameters, optimizer, keep=2)
+    assert raised.value.tensor == place
+    assert list(tmp_path.iterdir()) == [older]
+
+
+def test_what_is_read_back_comes_from_the_disk_and_leaves_memory_to_training(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * (1 << 20))
+
+    def is_in_memory() -> bool:
+        with path.open("rb") as file:
+            try:
+                return os.preadv(file.fileno(), [bytearray(4096)], 0, os.RWF_NOWAIT) > 0
+            except BlockingIOError:
+                return False
+            except OSError:
+                pytest.skip("this file system does not tell what of a file is in memory")
+
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    assert is_in_memory()
+    assert read_back(path, from_disk=True) == hashlib.sha256(path.read_bytes()).hexdigest()
+    read_back(path, from_disk=True)
+    assert not is_in_memory()
 
 
 def test_a_checkpoint_of_other_settings_is_refused_by_tensor_name(tmp_path: Path):
@@ -154,7 +269,7 @@ _SAVE_WITHOUT_MEMORY = """
 import resource, sys
 from pathlib import Path
 import torch
-from engine.train.checkpoints.saved import Progress, save_checkpoint
+from engine.train.checkpoints import Progress, save_checkpoint
 parameters = {f"{n}": torch.nn.Parameter(torch.ones(1 << 20)) for n in range(12)}
 optimizer = torch.optim.AdamW(parameters.values(), fused=True)
 sum((parameter ** 2).sum() for parameter in parameters.values()).backward()
@@ -179,7 +294,7 @@ _SAVE_UNDER_LIMITS = """
 import os, resource, signal, sys
 from pathlib import Path
 import torch
-from engine.train.checkpoints.saved import Progress, save_checkpoint
+from engine.train.checkpoints import Progress, save_checkpoint
 from profiles.problem import Problem
 torch.set_num_threads(1)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -207,7 +322,8 @@ def test_a_full_disk_leaves_the_older_checkpoint_and_no_half_one(tmp_path: Path)
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     for limit in limits:
         assert (
-            f"{limit} PROBLEM the checkpoint of step 9 was not saved" in result.stdout.splitlines()[limits.index(limit)]
+            f"{limit} PROBLEM the checkpoint of step 9 was not saved: a file would be larger than this process"
+            in result.stdout.splitlines()[limits.index(limit)]
         ), result.stderr
         assert [path.name for path in (tmp_path / limit).iterdir()] == [older[limit].name]
         assert damage(older[limit]) is None

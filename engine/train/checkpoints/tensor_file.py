@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from io import RawIOBase
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
+
+from engine.run.checkpoints.manifest import Sealed
+from engine.run.checkpoints.sealed_file import sealed_file
 
 _DTYPES = {
     torch.float64: "F64",
@@ -31,8 +33,8 @@ _DTYPES = {
 _ALIGNMENT = 8
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write `tensors` to a new file that safetensors loads. Raises OSError.
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> Sealed:
+    """Write `tensors` to a new file that safetensors loads, and bring it onto the disk. Raises OSError.
 
     Tensors that share memory are written each for itself; at most one of them is on the host besides what is there.
     """
@@ -48,13 +50,14 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
-    with path.open("xb", buffering=0) as file:
-        _write(file, struct.pack("<Q", len(text)) + text)
+    with sealed_file(path) as file:
+        file.write(struct.pack("<Q", len(text)) + text)
         for name in order:
             # A tensor on the host is written from where it lies.
             host = tensors[name].detach().to("cpu").contiguous().reshape(-1)
             if host.numel():
-                _write(file, memoryview(host.view(torch.uint8).numpy()))
+                file.write(memoryview(host.view(torch.uint8).numpy()))
+    return file.sealed
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
@@ -68,10 +71,3 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor of a file, from its header alone. Raises SafetensorError, OSError."""
     with safe_open(path, framework="pt", device="cpu") as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-
-
-def _write(file: RawIOBase, data: bytes | memoryview) -> None:
-    """Write all of `data`; the kernel takes at most two GiB at once."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) or 0 :]
