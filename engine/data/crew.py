@@ -24,8 +24,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import IO, Any
 
+from engine.child_process import describe_exit, end_with, last_line, limit_address_space
 from engine.modules import module_command, module_environment
-from engine.serve.child import describe_exit, last_line, limit_address_space
 from profiles.problem import Problem
 
 _LENGTH = struct.Struct("<Q")
@@ -44,7 +44,6 @@ _TOO_MUCH_MEMORY = Problem(
 )
 # A process that fell silent is ending of itself, and how it does so is told.
 _LAST_WORDS_SECONDS = 2.0
-_PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 
 
 class CrewFault(RuntimeError):
@@ -232,7 +231,7 @@ def _serve() -> None:
     if opening is None:
         return
     task, setup, path, parent = opening
-    _end_with(parent)
+    end_with(parent)
     limit_address_space(_MOST_BYTES)
     sys.path[:] = path
     do: Callable[[Any], Any] | None = None
@@ -255,16 +254,6 @@ def _serve() -> None:
         wire_out.flush()
         del answer, item, asked
         gc.collect()
-
-
-def _end_with(parent: int) -> None:
-    """Have the kernel kill this process when its caller dies in the middle of an item (Linux; elsewhere after it)."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL)
-    if os.getppid() != parent:  # it died before
-        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ stand on both sides, and once ten are held out, rows that are added later do not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from engine.data.contents import Kind, Message
 from engine.data.examples import Example, Examples
-from engine.data.rows import RejectedRow, Unit
+from engine.data.rows import RejectedRow, RowPlace, Unit
 
 __all__ = ["Dataset", "Example", "Examples", "HeldOutRow", "SourceReport"]
 
@@ -98,6 +98,9 @@ class Dataset:
     """What is trained on in the order of the spec, then what is held out."""
     repeats: tuple[float, ...]
     """Of each source that is trained on, how often its examples come in an epoch."""
+    places_of: Callable[[Iterable[int]], list[RowPlace]]
+    """Where in a person's files rows stand that were trained on or held out, by their positions among all rows (as
+    `Example.row`), each once. Raises OSError."""
     reject_count: int
     """Rows set aside."""
     write_rejects: Callable[[Path], None]

@@ -8,8 +8,8 @@ import os
 import pickle
 import sys
 
+from engine.child_process import end_with, limit_address_space
 from engine.data.preview import DataPreview, preview_here
-from engine.serve.child import limit_address_space
 from profiles.problem import Problem
 
 _ADDRESS_SPACE_BYTES = 2 << 30
@@ -17,6 +17,7 @@ _ADDRESS_SPACE_BYTES = 2 << 30
 
 
 def main() -> None:
+    end_with(os.getppid())
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no part of the answer
     limit_address_space(_ADDRESS_SPACE_BYTES)

@@ -25,6 +25,15 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class RowPlace:
+    """Where a row stands in a person's files; `line` counts from 1 in the `unit` of its file."""
+
+    path: str
+    unit: Unit
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class RejectedRow:
     """A row that is not learnt from, and why. `reason` completes the sentence "line 7 ..."."""
 
@@ -70,6 +79,27 @@ def refusal(rejected: Sequence[RejectedRow], count: int, rows: int, allowed_shar
     if count < rows:
         fix += ", or raise data.max_rejected_share"
     return Problem(shown(Path(rejected[0].path)), f"{share}: {told}", f"{fix}.")
+
+
+def places_text(places: Iterable[RowPlace], most: int) -> list[str]:
+    """Rows in words, a text for each file: "lines 3, 17 and 40 of chats.jsonl"; `most` of them are named."""
+    of_file: dict[tuple[str, Unit], list[int]] = {}
+    for place in places:
+        of_file.setdefault((place.path, place.unit), []).append(place.line)
+    texts = []
+    for (path, unit), lines in of_file.items():
+        named = [f"{line:,}" for line in lines[:most]]
+        left, most = len(lines) - len(named), max(0, most - len(named))
+        if left and not named:
+            numbers = f"{left:,} {unit}s"
+        elif left:
+            numbers = f"{unit}s {', '.join(named)} and {left:,} more"
+        elif len(named) > 1:
+            numbers = f"{unit}s {', '.join(named[:-1])} and {named[-1]}"
+        else:
+            numbers = f"{unit} {named[0]}"
+        texts.append(f"{numbers} of {shown(Path(path))}")
+    return texts
 
 
 def in_batches(

@@ -11,12 +11,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from engine.child_process import Send, take_stdout
 from engine.data.dataset import Dataset
 from engine.data.prepare.preparing import prepare
 from engine.data.prepare.progress import Progress
 from engine.data.tokens.loading import load_text_tokenizer
 from engine.offline import set_offline
-from engine.serve.child import Send, take_stdout
 from engine.spec import parse_spec
 from profiles.problem import Problem
 

@@ -18,6 +18,7 @@ from engine.data.mixing import repeats_from_weights
 from engine.data.prepare.benchmarks import BenchmarkPlaces
 from engine.data.prepare.gather import Gathered
 from engine.data.prepare.notes import notes_on
+from engine.data.prepare.places import RowPlaces
 from engine.data.prepare.rejects import ASKED_FOR, Rejects
 from engine.data.prepare.rules import Rules, decide
 from engine.data.prepare.split import split_units
@@ -81,6 +82,7 @@ def assemble(
         several_labels=any(each.facts.several_labels for each in table.shards),
         sources=tuple(reports),
         repeats=repeats,
+        places_of=RowPlaces(table.shards, table.gathered).of,
         reject_count=sum(report.set_aside for report in reports),
         write_rejects=rejects.write,
         first_rejects=tuple(islice(rejects.all(), _FIRST_REJECTS)),

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.child_process import describe_exit, last_line
 from engine.data.prepare.progress import Progress
 from engine.modules import module_command, module_environment
-from engine.serve.child import describe_exit, last_line
 from profiles.problem import Problem
 
 

@@ -15,6 +15,7 @@ from engine.data.prepare.stamps import stamp_of
 from engine.data.rows import shown
 from engine.data.shapes import Reading
 from engine.data.source import Source
+from engine.run.circumstances import ChangedSince
 from engine.run.directory import KEPT_DATA_ACCEPTED, write_atomically
 from profiles.problem import Problem
 
@@ -61,31 +62,53 @@ def is_all_there(keep: Path, kept: Kept) -> bool:
     return all(is_whole(each.shard_path(keep, shard)) for each in kept.gathered for shard in each.shards)
 
 
-def require_unchanged(keep: Path, kept: Kept, sources: Sequence[Source], session: str) -> list[str]:
-    """Compare the sources with what was prepared of them; returns notes on those that are gone or changed.
+def require_unchanged(
+    keep: Path, kept: Kept, sources: Sequence[Source], session: str, *, anyway: bool = False
+) -> tuple[list[str], dict[str, str]]:
+    """Compare the sources with what was prepared of them. Returns notes on those that are gone or changed, and the
+    SHA-256 of those that changed, as they are now, by their numbers from "1".
 
-    Raises Problem for a changed source when a person resumes the run and has not said that it is to go on with what
-    was kept. `session` names the process that watches over the run: within one session a run starts again by itself
-    (after its memory ran out, say), when nobody is there to ask, and goes on with a note.
+    Raises ChangedSince for a changed source when a person resumes the run and has not said that it is to go on with
+    what was kept, in so many words or with all else that changed (`anyway`). `session` names the process that watches
+    over the run: within one session a run starts again by itself (after its memory ran out, say), when nobody is there
+    to ask, and goes on with a note.
     """
-    asks = session != kept.session and not (keep / KEPT_DATA_ACCEPTED).exists()
-    notes = []
-    for source, gathered, stamp in zip(sources, kept.gathered, kept.stamps, strict=True):
-        if stamp is not None and stamp_of(source) == stamp:
-            continue
-        now = _sha256_of(source)
+    asks = session != kept.session and not is_accepted(keep)
+    notes, changed = [], {}
+    for number, now in changed_sources(kept, sources).items():
+        path, was = shown(sources[number - 1].path), kept.gathered[number - 1].sha256
         if now is None:
-            notes.append(f"{shown(source.path)} is gone; the run goes on with what was prepared of it")
-        elif now != gathered.sha256:
-            if asks:
-                raise Problem(
-                    shown(source.path),
-                    f"changed since the run began (SHA-256 was {gathered.sha256}, is {now})",
-                    "Put the file back as it was, or resume with `finetui resume --kept-data` to go on with what was "
-                    "prepared of it at the start, or start a new run to learn from what it holds now.",
-                )
-            notes.append(f"{shown(source.path)} changed since the run began, which goes on with what it was then")
-    return notes
+            notes.append(f"{path} is gone; the run goes on with what was prepared of it")
+            continue
+        if asks and not anyway:
+            raise ChangedSince(
+                path,
+                f"changed since the run began (SHA-256 was {was}, is {now})",
+                "Put the file back as it was, or resume with `finetui resume --kept-data` to go on with what was "
+                "prepared of it at the start, or start a new run to learn from what it holds now.",
+            )
+        if asks:
+            (keep / KEPT_DATA_ACCEPTED).touch()
+        changed[str(number)] = now
+        notes.append(f"{path} changed since the run began, which goes on with what it was then")
+    return notes, changed
+
+
+def is_accepted(keep: Path) -> bool:
+    """Whether a person said that the run goes on with what it began with, whatever becomes of the files."""
+    return (keep / KEPT_DATA_ACCEPTED).exists()
+
+
+def changed_sources(kept: Kept, sources: Sequence[Source]) -> dict[int, str | None]:
+    """The sources that are not as they were prepared, by their numbers from 1: their SHA-256 now, None where they are
+    gone. Those that were not touched are not read."""
+    found = {}
+    for number, (source, gathered, stamp) in enumerate(zip(sources, kept.gathered, kept.stamps, strict=True), 1):
+        if stamp is None or stamp_of(source) != stamp:
+            now = _sha256_of(source)
+            if now != gathered.sha256:
+                found[number] = now
+    return found
 
 
 def _sha256_of(source: Source) -> str | None:

@@ -23,6 +23,7 @@ from engine.data.shapes import KIND_WORDS, Reading, goes_with, reading_of
 from engine.data.shapes.values import has_column, shown_names
 from engine.data.source import Source
 from engine.data.tokens.text_tokenizer import TextTokenizer
+from engine.run.circumstances import ChangedSince
 from engine.run.directory import disk_problem
 from profiles.problem import Problem, printable
 
@@ -40,13 +41,18 @@ def prepare(
     workers: int | None = None,
     keep: Path | None = None,
     session: str = "",
+    *,
+    anyway: bool = False,
+    anew: bool = False,
 ) -> Dataset:
     """The data of `spec` for a model with `tokenizer`: read, tokenised, split, and an account of every row.
 
     What was prepared before is taken from the cache. With `keep`, a run's own folder, the run's shards are kept there,
     and a preparation that is complete there is used again: then a source that changed is told (see
     `require_unchanged`, which `session` is for), and what was lost or damaged is made again of those that did not.
-    `workers` are the processes to use; None chooses.
+    `anyway`: a person said to go on though things changed. Then what was prepared of a changed source is gone on with,
+    and what was prepared for another tokenizer is not. With `anew` nothing of an earlier preparation is gone on with:
+    the spec asks for another. `workers` are the processes to use; None chooses.
 
     Raises Problem for sources that cannot be read, hold different kinds of rows or change meanwhile, when more rows
     than allowed are unusable, when none are left, and for a full disk.
@@ -55,21 +61,22 @@ def prepare(
     root = prepared_root()
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = None if keep is None else read_kept(keep)
+        kept = None if keep is None or anew else read_kept(keep)
+        if kept is not None and (other := _not_of_this(kept, tokenizer, sources)):
+            if not anyway:
+                raise other
+            kept = None
         if keep is not None and kept is not None:
-            if kept.tokenizer_sha256 != tokenizer.sha256:
-                raise Problem(
-                    tokenizer.name,
-                    "has another tokenizer or chat template than when the run began",
-                    "Put the model's folder back as it was, or start a new run.",
-                )
-            notes = require_unchanged(keep, kept, sources, session)
+            notes, changed = require_unchanged(keep, kept, sources, session, anyway=anyway)
             if is_all_there(keep, kept):
                 if session != kept.session:
                     replace(kept, session=session).write(keep)
-                return assemble(
+                dataset = assemble(
                     spec, tokenizer, kept.gathered, kept.readings, kept.benchmarks, keep, scratch=root, notes=notes
                 )
+                if changed:
+                    return replace(dataset, made_by={**dataset.made_by, "changed_sources": changed})
+                return dataset
             if notes:
                 raise Problem(
                     shown(keep),
@@ -104,6 +111,23 @@ def prepare(
         return assemble(spec, tokenizer, gathered, readings, benchmarks.places, keep or root, scratch=root, notes=())
     except OSError as error:
         raise disk_problem(root, error) from None
+
+
+def _not_of_this(kept: Kept, tokenizer: TextTokenizer, sources: Sequence[Source]) -> ChangedSince | None:
+    """Why what is kept is no preparation of `sources` for `tokenizer`; None where it is one."""
+    if kept.tokenizer_sha256 != tokenizer.sha256:
+        return ChangedSince(
+            tokenizer.name,
+            "has another tokenizer or chat template than when the run began",
+            "Put the model's folder back as it was, or start a new run.",
+        )
+    if len(sources) != len(kept.gathered):
+        return ChangedSince(
+            "data",
+            f"names {len(sources)} sources, and the run began with {len(kept.gathered)}",
+            "Put the settings back as they were, or start a new run.",
+        )
+    return None
 
 
 def _recipes(

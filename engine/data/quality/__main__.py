@@ -9,10 +9,10 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from engine.child_process import take_stdout
 from engine.data.quality.client import source_from_dict
 from engine.data.quality.options import ReportOptions
 from engine.data.quality.progress import Progress
-from engine.serve.child import take_stdout
 from profiles.problem import Problem
 
 # Whoever draws it does so a few times a second.

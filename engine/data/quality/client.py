@@ -12,12 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from engine.child_process import describe_exit, last_line
 from engine.data.quality.findings import QualityReport
 from engine.data.quality.options import ReportOptions
 from engine.data.quality.progress import Progress
 from engine.data.source import Source
 from engine.modules import module_command, module_environment
-from engine.serve.child import describe_exit, last_line
 from profiles.problem import Problem
 
 # A process that is asked to end does so between two chunks' results, which take about a second each.

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.child_process import describe_exit, last_line
 from engine.data.source import Source
 from engine.data.tokens.xray import TrainOn, XRay
 from engine.modules import module_command, module_environment
-from engine.serve.child import describe_exit, last_line
 from profiles.problem import Problem
 
 # Reading to a row far into a file of 10 GB takes a minute; a first answer may wait for transformers besides.

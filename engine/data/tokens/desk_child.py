@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from engine.child_process import limit_address_space, take_stdout
 from engine.data.contents import Content, Unusable
 from engine.data.files import RowReader, open_rows
 from engine.data.preview import first_reading
@@ -25,7 +26,6 @@ from engine.data.source import Source
 from engine.data.tokens.loading import load_text_tokenizer
 from engine.data.tokens.tokeniser import Tokeniser
 from engine.data.tokens.xraying import xray
-from engine.serve.child import limit_address_space, take_stdout
 from profiles.problem import Problem
 
 # Room for the largest tokenizers and rows; a template that builds a text of ten times that ends this process alone.

@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+from engine.child_process import end_with, limit_address_space
 from engine.offline import set_offline
-from engine.serve.child import limit_address_space
 from profiles.problem import Problem
 
 # The largest vocabularies (256,000 tokens) take 2 GB while they are read; a file that claims more shall not fill the
@@ -19,6 +19,7 @@ _ADDRESS_SPACE_BYTES = 16 << 30
 
 
 def main() -> None:
+    end_with(os.getppid())
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no part of the answer
     limit_address_space(_ADDRESS_SPACE_BYTES)
