@@ -1,7 +1,8 @@
 """Asking a live run for something: a Unix socket in the run's folder, one JSON object each way per connection.
 
-The socket is reached through a descriptor of the folder, since a socket's path may have only 107 bytes. Only the
-run's own user (and root) is heard.
+The socket is reached through a descriptor of the folder, since a socket's path may have only 107 bytes; so the engine
+also finds it in a folder that was moved. The file is for the run's own user alone, only that user (and root) is heard,
+and descriptors that are sent along are closed by the kernel, since nobody takes them in.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ COMMANDS = ("stop", "save", "evaluate", "sample", "status", "restart", "kill")
 _MESSAGE_BYTES = 1 << 12
 _PATIENCE_SECONDS = 5.0
 _MOST_CONNECTIONS = 32
+# How often the server looks whether its file is still there: as soon as a person would try again.
+_LOOK_SECONDS = 5.0
+_CREDENTIALS = struct.Struct("3i")
 
 
 def ask(run: RunDirectory, command: str) -> dict[str, Any]:
@@ -41,7 +45,11 @@ def ask(run: RunDirectory, command: str) -> dict[str, Any]:
             socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
         ):
             connection.settimeout(_PATIENCE_SECONDS)
-            _connect(connection, f"{folder}/{run.socket_path.name}")
+            _connect(connection, f"/proc/self/fd/{folder}/{run.socket_path.name}")
+            _, user = _peer(connection)
+            if user not in (0, os.getuid(), run.path.stat().st_uid):
+                what = "another user listens in place of its engine"
+                raise Problem(where, what, "Check who may write to its folder.")
             connection.sendall(to_line({"command": command}))
             with connection.makefile("rb") as reader:
                 answer = from_line(reader.readline(1 << 20))
@@ -68,18 +76,24 @@ class _Connection:
 
 
 class ControlServer:
-    """The listening end, in the supervisor. It never waits: `fileno` becomes readable when `serve` has work to do."""
+    """The listening end, in the supervisor. It never waits: `fileno` becomes readable when `serve` has work to do.
+
+    A socket whose file was removed or replaced is put there again within _LOOK_SECONDS of a call of `serve`.
+    """
 
     def __init__(self, run: RunDirectory):
         """Begin to listen; the run's lock must be held. Raises OSError on a disk that has no sockets."""
-        run.socket_path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        with _folder_descriptor(run) as folder:
-            self._listener.bind(f"{folder}/{run.socket_path.name}")
-        self._listener.listen(_MOST_CONNECTIONS)
+        self._name = run.socket_path.name
+        self._folder = os.open(run.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._connections: dict[int, _Connection] = {}
+        try:
+            self._listener, self._file = self._listen()
+        except OSError:
+            os.close(self._folder)
+            raise
+        self._looked_at = time.monotonic()
         self._poll = select.epoll()
         self._poll.register(self._listener, select.EPOLLIN)
-        self._connections: dict[int, _Connection] = {}
 
     def fileno(self) -> int:
         """An epoll descriptor that is readable while `serve` has something to do."""
@@ -92,30 +106,79 @@ class ControlServer:
                 self._accept()
             elif connection := self._connections.get(descriptor):
                 self._receive(connection, answer)
+        now = time.monotonic()
         for connection in list(self._connections.values()):
-            if time.monotonic() - connection.since > _PATIENCE_SECONDS:
+            if now - connection.since > _PATIENCE_SECONDS:
                 self._reply(connection, {"error": "nothing was asked in time"})
+        if now - self._looked_at > _LOOK_SECONDS:
+            self._looked_at = now
+            self._be_there()
 
     def close(self) -> None:
+        """Let go of all who ask, and remove the socket's file."""
         for connection in list(self._connections.values()):
             self._drop(connection)
         self._poll.close()
         self._listener.close()
+        with suppress(OSError):
+            if (there := self._file_there()) is not None and there == self._file:
+                os.unlink(self._name, dir_fd=self._folder)
+        os.close(self._folder)
+
+    def _listen(self) -> tuple[socket.socket, tuple[int, int] | None]:
+        """A listening socket, and which file it is, None where that is gone again already. Raises OSError."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            os.fchmod(listener.fileno(), 0o600)  # the file gets this mode, less what the umask takes
+            with suppress(FileNotFoundError):
+                os.unlink(self._name, dir_fd=self._folder)
+            listener.bind(f"/proc/self/fd/{self._folder}/{self._name}")
+            listener.listen(_MOST_CONNECTIONS)
+            return listener, self._file_there()
+        except BaseException:
+            listener.close()
+            raise
+
+    def _file_there(self) -> tuple[int, int] | None:
+        """Which file has the socket's name, None when there is none. Raises OSError."""
+        try:
+            status = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _be_there(self) -> None:
+        """Listen anew where the socket's file is gone or another; where that cannot be done, it is tried again."""
+        with suppress(OSError):
+            if (there := self._file_there()) is not None and there == self._file:
+                return
+            listener, self._file = self._listen()
+            self._poll.unregister(self._listener)
+            self._listener.close()
+            self._listener = listener
+            self._poll.register(listener, select.EPOLLIN)
 
     def _accept(self) -> None:
         try:
             accepted, _ = self._listener.accept()
         except BlockingIOError:
             return  # whoever called has gone again
+        except OSError:  # this process may not have more descriptors
+            self._let_one_go()
+            return
         accepted.setblocking(False)
-        credentials = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        pid, user, _ = struct.unpack("3i", credentials)
-        allowed = user in (0, os.getuid())
-        connection = _Connection(accepted, pid, allowed, time.monotonic())
+        pid, user = _peer(accepted)
+        connection = _Connection(accepted, pid, user in (0, os.getuid()), time.monotonic())
         self._connections[accepted.fileno()] = connection
         self._poll.register(accepted, select.EPOLLIN)
         if len(self._connections) > _MOST_CONNECTIONS:
-            self._reply(next(iter(self._connections.values())), {"error": "too many are asking at once"})
+            self._let_one_go()
+
+    def _let_one_go(self) -> None:
+        """Answer the one that has waited longest, first of all one that would not be heard anyway."""
+        oldest = min(self._connections.values(), key=lambda each: (each.allowed, each.since), default=None)
+        if oldest is not None:
+            self._reply(oldest, {"error": "too many are asking at once"})
 
     def _receive(self, connection: _Connection, answer: Callable[[str, int], dict[str, Any]]) -> None:
         try:
@@ -168,11 +231,17 @@ def _connect(connection: socket.socket, address: str) -> None:
             time.sleep(0.02)
 
 
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end."""
+    pid, user, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return pid, user
+
+
 @contextmanager
-def _folder_descriptor(run: RunDirectory) -> Iterator[str]:
-    """A short path of the run's folder, good within the block."""
+def _folder_descriptor(run: RunDirectory) -> Iterator[int]:
+    """A descriptor of the run's folder, good within the block."""
     descriptor = os.open(run.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{descriptor}"
+        yield descriptor
     finally:
         os.close(descriptor)

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from engine.run.directory import RunDirectory
+from engine.run.telemetry.checksum import with_checksum
 from engine.run.telemetry.events import SERIES_LIMIT, Evaluation, RunState
-from engine.run.telemetry.folding import Folding, fold, open_journal, read_state
+from engine.run.telemetry.folding import Folding, fold
 from engine.run.telemetry.journal import JournalTail, JournalWriter
+from engine.run.telemetry.reading import open_journal, read_state
 from engine.run.telemetry.series import stride_for
 from engine.run.telemetry.snapshot import save_snapshot
 
@@ -39,12 +41,17 @@ def totals(count: int) -> dict[str, Any]:
 
 def numbered(events: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
     for sequence, (kind, fields) in enumerate(events, 1):
-        yield {"v": 1, "seq": sequence, "at": 1e9 + sequence, "kind": kind, **fields}
+        yield {"v": 2, "seq": sequence, "at": 1e9 + sequence, "kind": kind, **fields}
+
+
+def sealed(record: dict[str, Any]) -> bytes:
+    """`record` as a line with its checksum."""
+    return with_checksum(json.dumps(record, separators=(",", ":")).encode() + b"\n")
 
 
 def write(run: RunDirectory, events: Iterator[tuple[str, dict[str, Any]]]) -> None:
-    with run.events_path.open("w") as file:
-        file.writelines(json.dumps(event, separators=(",", ":")) + "\n" for event in numbered(events))
+    with run.events_path.open("wb") as file:
+        file.writelines(sealed(event) for event in numbered(events))
 
 
 def follow(run: RunDirectory) -> RunState:
@@ -171,16 +178,15 @@ def test_a_snapshot_saves_reading_and_is_passed_over_when_it_does_not_fit(run: R
     assert read_state(run) == whole
 
     record = json.loads(good)
-    for bad in (
-        b"",
-        good[:-20],
-        b"[]",
-        json.dumps(record | {"v": 2}).encode(),
-        json.dumps(record | {"offset": record["offset"] - 1}).encode(),
-        json.dumps(record | {"offset": 10**9}).encode(),
-        json.dumps(record | {"state": record["state"] | {"seq": 4}}).encode(),
-        json.dumps(record | {"state": {}}).encode(),
-    ):
+    del record["crc"]
+    bad_records = (
+        record | {"v": 1},
+        record | {"offset": record["offset"] - 1},
+        record | {"offset": 10**9},
+        record | {"state": record["state"] | {"seq": 4}},
+        record | {"state": {}},
+    )
+    for bad in (b"", good[:-20], b"[]", json.dumps(record).encode(), *map(sealed, bad_records)):
         run.snapshot_path.write_bytes(bad)
         assert read_state(run).damaged == 1, bad[:60]
 

@@ -1,13 +1,17 @@
 """The telemetry records of a run and their fold into one RunState, which every view of a run is drawn from.
 
-A record is one JSON object on one line of events.jsonl: {"v": 1, "seq": n, "at": unix seconds, "kind": ..., fields}.
-The kinds and their fields (bytes, seconds and tokens as plain numbers):
+A record is one JSON object on one line of events.jsonl: {"v": 2, "seq": n, "at": unix seconds, "kind": ..., fields,
+"crc": of the line before it}. Format 1 was the same without "crc". `seq` rises by one; `at` is what the machine's clock
+said, which may step back. The kinds and their fields (bytes, seconds and tokens as plain numbers):
 
 queued      needed_bytes, free_bytes, usable_bytes, total_bytes, reserve_bytes, device,
-            holders [{name, user, pid, bytes}], ahead, text: the run waits until its memory is free, and `ahead` runs
-            wait before it
-attempt     number, resumed_from (step or null), worker_pid, adjusted {field: value}: a worker process starts, the first
-            time, after a resume or after a rung of the ladder; `adjusted` are the fields the ladder changed
+            holders [{name, user, pid, bytes}], place (in its device's line, from 1), ahead (how many of those before
+            it could start now), after (the name of the run that is to end first, or ""), others [name] (runs on its
+            device that it may not be beside), trouble (what kept it from looking, or ""), why (what it waits for, but
+            for those before it), text: the run waits for its turn and until its memory is free
+attempt     number, resumed_from (step or null), worker_pid, adjusted {field: value}: a worker process starts: the first
+            one, after a resume, a rung of the ladder or a restart; `adjusted` are the fields changed by `ladder` and
+            `adjusted` events so far
 ladder      number, where (loading | step | evaluation | answers | saving), what, changes {field: [old, new]}, text:
             memory ran out, and the next attempt goes on with less
 plan        planned_steps, rows_per_step, sequence_length, train_rows, held_out_rows, measured_rows (of those held
@@ -36,16 +40,18 @@ control     command, by (pid): a person asked the live run for something
 output      name (adapter | model), path relative to the run folder
 problem     where, what, fix
 restart     number, cause (see engine.run.endings.causes), what, step (of the checkpoint, or null), text: the worker
-            ended for a reason that another try may not meet again, and one is made
+            ended for a reason that another try may not meet again, or a person had it ended, and another one starts
 adjusted    changes {field: [old, new]}, text: a person changed settings for the rest of the run
 continued   changes [{field, was, now}], text: a person said to go on though these are not as at the checkpoint
 stall       seconds, usual_seconds, phase, process (text: what the worker's process does), stack [text, innermost
             last], text: nothing was heard of the worker for much longer than usual; over with its next event
 throttle    device, reason, celsius (or null), on (bool), text: a device runs slower to protect itself, or
             does no longer
-not_finite  step, what (loss | gradient norm), rows [text: which rows of which source the step learnt from],
-            checkpoint_step (or null), learning_rate, lower_rate: of the schedule, as it is, and as it might be
-end         outcome (finished | stopped | failed), cause (see engine.run.endings.causes), why, remedy, step
+not_finite  step, what (loss | gradient norm | the name of a tensor), rows [text: which rows of which file the step
+            learnt from], checkpoint_step (or null), learning_rate, lower_rate: of the schedule, as it is, and as it
+            might be
+end         outcome (finished | stopped | failed), cause (see engine.run.endings.causes), why, remedy, step; and where
+            nobody but a signal asked for it, by_signal (true): such a run is among those that were interrupted
 
 Unknown kinds and fields are kept on disk and passed over here, so that an older finetui reads a newer run.
 A loss that is not a number is written as null, since JSON has none.
@@ -57,7 +63,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Event = dict[str, Any]
 Outcome = Literal["finished", "stopped", "failed"]
@@ -116,7 +122,8 @@ class RunState:
     ladder: tuple[Mapping[str, Any], ...] = ()
     """The rungs taken when memory ran out, oldest first: the fields of the `ladder` events."""
     adjusted: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the spec that the ladder changed, with the values in force; those of evaluation may be no fields."""
+    """Fields of the spec that the ladder or a person changed, with the values in force; those of evaluation may be no
+    fields."""
     plan: Mapping[str, Any] = field(default_factory=dict)
     phase: Phase = "preparing"
     phase_detail: str = ""

@@ -1,4 +1,4 @@
-"""The fold of a journal into one RunState: event by event while a run is watched, in one sweep when it is opened."""
+"""The fold of a journal's events into one RunState."""
 
 from __future__ import annotations
 
@@ -7,18 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 
-from engine.run.directory import RunDirectory
 from engine.run.telemetry.events import Evaluation, Event, RunState, Sample, StepPoint
-from engine.run.telemetry.journal import JournalTail, last_event, parse_event
-from engine.run.telemetry.scan import first_step, telling_lines
-from engine.run.telemetry.series import Series, stride_for
-from engine.run.telemetry.snapshot import load_snapshot
+from engine.run.telemetry.series import Series
 
 RECENT_STEPS = 20
 """Steps over which the present pace is taken."""
-
-# About what a processor's own cache holds, since a chunk is gone over several times.
-_CHUNK_BYTES = 1 << 20
 
 
 class Folding:
@@ -51,7 +44,7 @@ class Folding:
         if (take := _TAKERS.get(event["kind"])) is not None:
             try:
                 take(self, event)
-            except (KeyError, TypeError, ValueError, AttributeError):
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
                 self.count_damaged(1)
 
     def count_damaged(self, lines: int) -> None:
@@ -221,6 +214,9 @@ class Folding:
     def _end(self, event: Event) -> None:
         self._values.update(outcome=event["outcome"], why=str(event["why"]), queued={}, stall={}, throttled={})
         self._values.update(cause=str(event.get("cause") or ""), remedy=str(event.get("remedy") or ""))
+        # The last steps of a run whose disk was full are not in the journal.
+        if isinstance(step := event.get("step"), int):
+            self._values["step"] = max(self._values["step"], step)
 
 
 def _number(value: float | None) -> float | None:
@@ -277,30 +273,3 @@ def fold(events: Iterable[Event], state: RunState | None = None) -> RunState:
     for event in events:
         folding.add(event)
     return folding.state()
-
-
-def open_journal(run: RunDirectory) -> tuple[Folding, JournalTail]:
-    """All that a run's journal holds now, and the tail to follow it with from there. Raises OSError when it cannot be
-    read. A million steps take well under a second: the same state as from every event, from a part of the lines."""
-    snapshot = load_snapshot(run)
-    state, recent, offset = snapshot or (None, [], 0)
-    folding, tail = Folding(state, recent), JournalTail(run.events_path, offset)
-    newest = last_event(run.events_path, kind="step")
-    newest_step = newest["step"] if newest and isinstance(newest.get("step"), int) else 0
-    first = state.steps[0].step if state and state.steps else None
-    while chunk := tail.chunk(_CHUNK_BYTES):
-        first = first_step(chunk) if first is None else first
-        stride = 1 if first is None else stride_for(first, newest_step)
-        lines, tokens, seconds = telling_lines(chunk, stride, newest_step - RECENT_STEPS + 1)
-        folding.add_work(tokens, seconds)
-        for line in lines:
-            if (event := parse_event(line)) is None:
-                folding.count_damaged(1)
-            else:
-                folding.add(event)
-    return folding, tail
-
-
-def read_state(run: RunDirectory) -> RunState:
-    """What a run's journal says now; the empty state when it has none yet. Raises OSError when it cannot be read."""
-    return open_journal(run)[0].state()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from engine.run.telemetry.events import Event, RunState
 from engine.run.telemetry.folding import Folding
 from engine.run.telemetry.journal import JournalWriter
 from engine.run.telemetry.snapshot import save_snapshot
+from profiles.problem import printable
 
 # From this much on the journal's fold is kept, so that opening the run stays a matter of milliseconds.
 _SNAPSHOT_BYTES = 1 << 23
@@ -30,36 +32,45 @@ class Recording:
         self._journal = JournalWriter(run.events_path)
         self._ballast = Ballast(run.ballast_path)
         self._missing_records = 0
+        self._unsynced_told = False
         self._snapshot_offset = 0
 
     def state(self) -> RunState:
         """The run as it is now."""
         return self._folding.state()
 
-    def add(self, kind: str, **fields: Any) -> None:
+    def add(self, kind: str, /, **fields: Any) -> None:
         """Journal one event. On a full disk training goes on, and the gap is told when there is room again."""
         try:
             event = self._append(kind, fields)
+        except RecursionError:
+            # Lists within lists by the hundred: nothing that we would send, and nothing to go by.
+            self.add("note", text=f"a {kind} event was nested too deeply to be written")
+            return
         except OSError as error:
             self._missing_records += 1
-            say(f"not journalled ({error.strerror}): {kind} {fields}")
+            say(f"not journalled ({error.strerror}): {kind} {printable(fields, 2000)}")
             # The run goes by it all the same: a rung that nobody could write down must not be taken again and again.
             self._folding.add({"seq": self._journal.sequence, "at": time.time(), "kind": kind, **fields})
             return
         self._folding.add(event)
+        self._ballast.hold_again()
+        if (doubt := self._journal.unsynced) is not None and not self._unsynced_told:
+            self._unsynced_told = True
+            text = f"the disk takes records but does not confirm them ({doubt.strerror}): a power cut may lose the last"
+            self.add("note", text=text)
         if self._journal.offset() - self._snapshot_offset > _SNAPSHOT_BYTES:
             self._keep_snapshot()
         if self._missing_records:
             missing, self._missing_records = self._missing_records, 0
-            self.add("note", text=f"{missing} records before this one could not be written: see engine.log")
-            self._ballast.hold()
+            self.add("note", text=f"records before this one could not be written: {missing}; see engine.log")
 
     def add_step(self, fields: dict[str, Any]) -> None:
         """Journal a step with the run's totals after it: with them there a reader need not add up every step."""
         tokens, seconds = self._folding.totals()
         totals = {
-            "tokens_seen": tokens + fields.get("tokens", 0),
-            "training_seconds": round(seconds + fields.get("seconds", 0.0), 6),
+            "tokens_seen": tokens + _number(fields.get("tokens")),
+            "training_seconds": round(seconds + _number(fields.get("seconds")), 6),
         }
         self.add("step", **{**fields, **totals})
 
@@ -75,7 +86,10 @@ class Recording:
     def close(self) -> None:
         """Nothing more will be written."""
         self._ballast.give_up()
-        self._journal.close()
+        try:
+            self._journal.close()
+        except OSError as error:
+            say(f"the disk lost records of the journal ({error.strerror})")
 
     def _append(self, kind: str, fields: dict[str, Any]) -> Event:
         """Write one event; what a person must know also where the disk is full. Raises OSError."""
@@ -89,6 +103,11 @@ class Recording:
             save_snapshot(self._run, self._folding.state(), self._folding.recent, self._snapshot_offset)
         except OSError as error:
             say(f"the journal's fold was not kept ({error.strerror})")
+
+
+def _number(value: Any) -> Any:
+    """`value`, or 0 where it is no number to add."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else 0
 
 
 def say(text: str) -> None:

@@ -11,15 +11,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import compress
 from typing import cast
 
+from engine.run.telemetry.checksum import checksums_hold, has_checksum
+
 _STEP = b'"kind":"step","step":'
-_ATTEMPT = b'"kind":"attempt"'
-_DEVICE = b'"kind":"device"'
+_STEP_KIND, _DEVICE, _ATTEMPT = b"step", b"device", b"attempt"
 _TOTALS = b'"training_seconds":'
-_LOSS_AND_NORM = re.compile(rb'"loss":([^,]+),"learning_rate":[^,]+,"gradient_norm":([^,]+),')
+# Of each line its kind; of a step in place of that its loss and the norm of its gradient.
+_TOLD = re.compile(
+    rb'"kind":"(?:step","step":\d+,"epoch":[^,]+,"loss":([^,]+),"learning_rate":[^,]+,"gradient_norm":([^,]+),'
+    rb'|([^"]*)")'
+)
 _TOKENS_AND_SECONDS = re.compile(rb'"tokens":(\d+),"seconds":([^,}]+)')
-_OTHER_KIND = re.compile(rb'"kind":"(?!step"|device")')
 # With shorter spans most steps are told, and parsing them all costs less than choosing.
 _LEAST_STRIDE = 16
 
@@ -27,70 +32,79 @@ _LEAST_STRIDE = 16
 def first_step(chunk: bytes) -> int | None:
     """The number of the first step in `chunk`, if there is one."""
     place = chunk.find(_STEP)
-    return _step_number(chunk, place) if place >= 0 else None
+    number = chunk[place + len(_STEP) : place + len(_STEP) + 20].partition(b",")[0]
+    return int(number) if place >= 0 and number.isdigit() else None
 
 
 def telling_lines(chunk: bytes, stride: int, recent_from: int) -> tuple[list[bytes], int, float]:
     """What of `chunk` (whole lines of a journal) a fold must see: the lines, and the tokens and seconds of the steps
     left out, where no line tells the totals. The fold's curve keeps the extremes of every `stride` steps; its pace
-    is that of the steps from `recent_from` on."""
-    lines = chunk.count(b"\n")
-    first_place, attempt = chunk.find(_STEP), chunk.rfind(_ATTEMPT)
-    if stride >= _LEAST_STRIDE and chunk.count(b"}\n") == lines and (attempt < 0 or attempt < first_place):
-        others = [match.start() for match in _OTHER_KIND.finditer(chunk)]
-        steps = _telling_steps(chunk, stride, recent_from, lines - len(others) - chunk.count(_DEVICE))
-        if steps is not None:
-            # With the newest reading of the devices, and the last line for its time and number.
-            places = [*others, *steps[0], len(chunk) - 2, max(0, chunk.rfind(_DEVICE))]
-            starts = sorted({chunk.rfind(b"\n", 0, place) + 1 for place in places})
-            return [chunk[start : chunk.index(b"\n", start)] for start in starts], steps[1], steps[2]
-    return [line for line in chunk.split(b"\n") if line], 0, 0.0
+    is that of the steps from `recent_from` on. The checksums of the lines left out are right."""
+    lines = chunk.split(b"\n")[:-1]
+    if stride >= _LEAST_STRIDE and lines and _are_whole(chunk, lines):
+        chosen = _choose(chunk, lines, stride, recent_from)
+        if chosen is not None:
+            told, tokens, seconds = chosen
+            return [lines[index] for index in sorted(told)], tokens, seconds
+    return [line for line in lines if line], 0, 0.0
 
 
-def _telling_steps(chunk: bytes, stride: int, recent_from: int, count: int) -> tuple[list[int], int, float] | None:
-    """Where in `chunk`, which has `count` steps, those stand that the curve may keep, with the tokens and seconds
-    of the others; None when they do not follow one another, or are not written, as usual."""
-    pairs = _LOSS_AND_NORM.findall(chunk)
-    if len(pairs) != count:
+def _are_whole(chunk: bytes, lines: list[bytes]) -> bool:
+    """Whether all lines are of format 2 with their checksums, or all of format 1 and look whole."""
+    if has_checksum(lines[0]):
+        return checksums_hold(lines)
+    first = chunk.startswith(b'{"v":1,') + chunk.count(b'\n{"v":1,')
+    return first == chunk.count(b"}\n") == len(lines)
+
+
+def _choose(chunk: bytes, lines: list[bytes], stride: int, recent_from: int) -> tuple[set[int], int, float] | None:
+    """Which of `lines` tell something, with the tokens and seconds of the others; None when the steps do not follow
+    one another, or are not written, as usual."""
+    found = _TOLD.findall(chunk)
+    if len(found) != len(lines):
         return None
-    if not pairs:
-        return [], 0, 0.0
-    oldest, newest = chunk.find(_STEP), chunk.rfind(_STEP)
-    first, last = _step_number(chunk, oldest), _step_number(chunk, newest)
-    if first is None or last is None or last - first + 1 != count:
+    losses, norms, kinds = zip(*found, strict=True)
+    steps = list(compress(range(len(lines)), losses))
+    named = list(compress(range(len(lines)), kinds))
+    # All that is no step, with the newest reading of the devices, and the last line for its time and number.
+    others = {index for index in named if kinds[index] != _DEVICE} | {len(lines) - 1}
+    others.update([index for index in named if kinds[index] == _DEVICE][-1:])
+    if not steps:
+        return others, 0, 0.0
+    first, last = first_step(lines[steps[0]]), first_step(lines[steps[-1]])
+    if first is None or last is None or last - first + 1 != len(steps):
         return None
-    losses, norms = (_numbers(column) for column in zip(*pairs, strict=True))
+    if any(kinds[index] == _STEP_KIND or (kinds[index] == _ATTEMPT and index > steps[0]) for index in others):
+        return None
+    places = _telling_steps(_numbers(losses), _numbers(norms), first, stride, recent_from)
+    told = others | {steps[place] for place in places}
+    if _TOTALS in lines[steps[0]] and _TOTALS in lines[steps[-1]]:
+        return told, 0, 0.0
+    untold = [_TOKENS_AND_SECONDS.search(lines[index]) for index in steps if index not in told]
+    work = [match.groups() for match in untold if match is not None]
+    if len(work) != len(untold) or _TOTALS in chunk:
+        return None
+    tokens, seconds = zip(*work, strict=True) if work else ((), ())
+    return told, sum(map(int, tokens)), sum(map(float, seconds))
+
+
+def _telling_steps(
+    losses: list[float | None], norms: list[float | None], first: int, stride: int, recent_from: int
+) -> set[int]:
+    """Which steps the curve may keep and the pace needs; indices count from step `first`."""
+    count = len(losses)
     wanted = {0, *range(max(0, recent_from - first), count)}
     start = 0
     while start < count:
         end = min(count, ((first + start) // stride + 1) * stride - first)
         wanted |= _extremes(losses[start:end], norms[start:end], start)
         start = end
-    places = []
-    for index in sorted(wanted):
-        mark = b"%s%d," % (_STEP, first + index)
-        # Lines are about equally long, so look from a little before the place where it should be.
-        place = chunk.find(mark, max(0, len(chunk) * index // count - len(chunk) // 64))
-        if place < 0 and (place := chunk.find(mark)) < 0:
-            return None
-        places.append(place)
-    if all(_TOTALS in chunk[place : chunk.index(b"\n", place)] for place in (oldest, newest)):
-        return places, 0, 0.0
-    work = _TOKENS_AND_SECONDS.findall(chunk)
-    if len(work) != count or _TOTALS in chunk:
-        return None
-    tokens, seconds = (_numbers(column) for column in zip(*work, strict=True))
-    untold = [index for index in range(count) if index not in wanted]
-    return places, sum(int(tokens[index] or 0) for index in untold), sum(seconds[index] or 0.0 for index in untold)
-
-
-def _step_number(chunk: bytes, place: int) -> int | None:
-    number = chunk[place + len(_STEP) : place + len(_STEP) + 20].partition(b",")[0]
-    return int(number) if number.isdigit() else None
+    return wanted
 
 
 def _numbers(column: Sequence[bytes]) -> list[float | None]:
-    return json.loads(b"[" + b",".join(column) + b"]")
+    """The values of the steps in `column`, where lines of other kinds have none."""
+    return json.loads(b"[" + b",".join(filter(None, column)) + b"]")
 
 
 def _extremes(losses: list[float | None], norms: list[float | None], offset: int) -> set[int]:

@@ -10,6 +10,7 @@ from dataclasses import astuple, fields, replace
 from typing import Any
 
 from engine.run.directory import RunDirectory, write_atomically
+from engine.run.telemetry.checksum import checksum_holds, with_checksum
 from engine.run.telemetry.events import FORMAT_VERSION, Evaluation, RunState, Sample, StepPoint
 from engine.run.telemetry.journal import parse_event
 
@@ -22,13 +23,17 @@ def save_snapshot(run: RunDirectory, state: RunState, recent: deque[tuple[float,
     for name in ("steps", "evaluations", "samples"):
         values[name] = [astuple(each) for each in values[name]]
     record = {"v": FORMAT_VERSION, "offset": offset, "recent": list(recent), "state": values}
-    write_atomically(run.snapshot_path, json.dumps(record, separators=(",", ":")).encode())
+    line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+    write_atomically(run.snapshot_path, with_checksum(line))
 
 
 def load_snapshot(run: RunDirectory) -> tuple[RunState, list[tuple[float, float]], int] | None:
     """What `save_snapshot` kept, if it can be used for the journal as it is. Raises OSError for an unreadable one."""
     try:
-        record = json.loads(run.snapshot_path.read_bytes())
+        line = run.snapshot_path.read_bytes()
+        if not checksum_holds(line[:-1]):
+            return None
+        record = json.loads(line)
         if record["v"] != FORMAT_VERSION or record["state"].keys() != {field.name for field in fields(RunState)}:
             return None
         values: dict[str, Any] = record["state"]
