@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from engine.run.checkpoints.manifest import newest_step
 from engine.run.directory import RunDirectory
+from engine.run.endings.causes import Ending
+from engine.run.endings.deaths import after_its_word, ending_of_death, told_ending
 from engine.run.endings.descent import Shortage
 from engine.run.endings.exhaustion import KillCounter, last_words_of_shortage, where_by_phase
+from engine.run.endings.kernel_log import KernelLog, Xid, with_xids
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.recorded import record_processes
-from engine.run.processes.taking import newest_checkpoint_step
-from engine.run.processes.worker_process import WorkerProcess, exit_sentence
+from engine.run.processes.worker_process import WorkerProcess
+from engine.run.telemetry.journal import JOURNAL_FIELDS
 from engine.run.telemetry.log import ATTEMPT_MARK, last_lines
 from engine.run.telemetry.recording import Recording, say
 from profiles.problem import printable
@@ -22,7 +27,6 @@ from profiles.problem import printable
 _RESERVED_KINDS = frozenset(
     {"adjusted", "attempt", "control", "device", "end", "ladder", "queued", "restart", "stall", "throttle"}
 )
-_RESERVED_FIELDS = frozenset({"v", "seq", "at", "kind"})
 
 
 class Attempt:
@@ -43,11 +47,14 @@ class Attempt:
         self._outcome: dict[str, Any] | None = None
         self._problem: dict[str, Any] | None = None
         self._shortage: Shortage | None = None
+        self._xids: list[Xid] = []
         state = recording.state()
+        self._anyway, self._on_gpu, self._misses_gpu = anyway, state.plan.get("device") == "cuda", False
         number = state.attempts + 1
         say(f"{ATTEMPT_MARK}{number}, {time.strftime('%Y-%m-%d %H:%M:%S %z')} ---")
         self._log_start = run.log_path.stat().st_size
         kills.rose()  # what the kernel ended before is none of this attempt's
+        self._kernel_log = KernelLog()
         self.worker = worker = WorkerProcess(run, state.adjusted, anyway=anyway)
         processes = {"supervisor": ProcessIdentity.of(os.getpid()), "worker": worker.identity}
         try:
@@ -58,7 +65,7 @@ class Attempt:
         recording.add(
             "attempt",
             number=number,
-            resumed_from=newest_checkpoint_step(run),
+            resumed_from=newest_step(run.checkpoints),
             worker_pid=worker.pid,
             adjusted=dict(state.adjusted),
         )
@@ -66,55 +73,79 @@ class Attempt:
     def take_messages(self) -> None:
         """Journal what the worker said since the last call."""
         for message in self.worker.messages():
+            if self._misses_gpu:
+                continue  # what it learnt before it was killed is not the run's
             if isinstance(message, bytes):
-                self._note(f"the worker sent what is no event: {printable(repr(message), 200)}")
+                self._note(f"the trainer sent what is no event: {printable(repr(message), 200)}")
                 continue
             kind = message["kind"]
-            fields = {name: value for name, value in message.items() if name not in _RESERVED_FIELDS}
+            fields = {name: value for name, value in message.items() if name not in JOURNAL_FIELDS}
             if kind == "outcome":
                 self._outcome = fields
             elif kind == "out_of_memory":
                 self._shortage = Shortage.from_message(fields)
             elif kind in _RESERVED_KINDS:
-                self._note(f"the worker sent a {kind} event, which is not its to write")
+                self._note(f"the trainer sent a {kind} event, which is not its to write")
             elif kind == "step":
                 self._recording.add_step(fields)
             else:
                 self._problem = fields if kind == "problem" else self._problem
+                if kind == "plan" and self._lost_its_gpu(fields):
+                    self._misses_gpu = True
+                    self.worker.kill()
+                    continue
                 self._recording.add(kind, **fields)
                 if kind == "plan":
                     self._on_plan(fields)
 
+    def _lost_its_gpu(self, plan: dict[str, Any]) -> bool:
+        """Whether the GPU is gone that the run learnt on before: on the CPU it would go on for weeks, unasked."""
+        return self._on_gpu and plan.get("device") == "cpu" and not self._anyway
+
     def clean_up(self) -> int:
         """Take in the last words of a worker that has ended, and end what it left running; its exit status."""
         self.take_messages()
+        self._xids = self._kernel_log.xids()
+        self._kernel_log.close()
         return self.worker.wait()
 
-    def want_of_memory(self, status: int, killed: bool) -> Shortage | None:
+    def want_of_memory(self, status: int, *, killed: bool) -> Shortage | None:
         """Where and how memory ran out, if that is why the worker ended: as it said itself, or the kernel or its log
         do where it died without a word. `killed`: on a person's request."""
         if self._shortage is not None:
             return self._shortage
-        if status == 0 or self._outcome or self._problem or killed:
+        if status == 0 or self._outcome or self._problem or self._misses_gpu or killed:
             return None
         state = self._recording.state()
         where = where_by_phase(state.phase, state.phase_detail)
         if status == -signal.SIGKILL:
-            return Shortage(where, "the kernel ended the worker") if self._kills.rose() else None
+            return Shortage(where, "the kernel ended the trainer") if self._kills.rose() else None
         said = last_words_of_shortage(self._log())
         return Shortage(where, said) if said is not None else None
 
-    def verdict(self, status: int, killed: bool) -> tuple[str, str]:
-        """How the run ended and why, after its worker ended with `status` for another reason."""
-        if self._problem is not None:
-            return "failed", f"{self._problem.get('where')}: {self._problem.get('what')}"
+    def verdict(self, status: int, *, killed: bool, lost_gpus: Sequence[str] = ()) -> Ending:
+        """How the run ended, after its worker ended with `status` for another reason; its remedy is empty where the
+        cause's usual one will do. `lost_gpus` are those that the driver does not reach any more."""
+        ending = self._cause(status, killed)
+        ending = with_xids(ending, self._xids, self.worker.pid)
+        if lost_gpus and ending.cause in ("driver_fault", "worker_crashed"):
+            why = f"{ending.why}; the driver does not reach {', '.join(lost_gpus)} any more"
+            return replace(ending, cause="device_lost", why=why)
+        return ending
+
+    def _cause(self, status: int, killed: bool) -> Ending:
+        if self._misses_gpu:
+            return Ending("failed", "device_lost", "the GPU that the run learnt on before is not there any more")
         if self._outcome is not None:
-            if status:
-                self._note(f"after its last word {exit_sentence(status, self._log())}")
-            return str(self._outcome.get("outcome")), str(self._outcome.get("why", ""))
+            if status and self._outcome.get("outcome") != "failed":
+                self._note(after_its_word(status, self._log()))
+            return told_ending(self._outcome)
+        if self._problem is not None:
+            what = f"{self._problem.get('where')}: {self._problem.get('what')}"
+            return Ending("failed", "input", what, str(self._problem.get("fix") or ""))
         if killed:
-            return "stopped", "killed on request; what was learnt after the last checkpoint is lost"
-        return "failed", exit_sentence(status, self._log())
+            return Ending("stopped", "stopped", "killed on request; what was learnt after the last checkpoint is lost")
+        return ending_of_death(status, self._log(), kernel_counts=self._kills.counts)
 
     def _note(self, text: str) -> None:
         self._recording.add("note", text=text)

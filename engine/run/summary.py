@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import threading
-import time
 import tomllib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.run.directory import RunDirectory, list_runs
-from engine.run.launch import liveness
+from engine.run.directory import RunDirectory, disk_problem, list_runs
+from engine.run.endings.causes import Ending
+from engine.run.endings.unfinished import ending_of_dead, ending_of_unstarted, recorded_ending
+from engine.run.liveness import Liveness, is_starting, liveness
 from engine.run.telemetry.events import RunState
-from engine.run.telemetry.folding import Folding, open_journal
-from engine.run.telemetry.journal import JournalTail
-from engine.run.telemetry.log import ATTEMPT_MARK, last_lines
+from engine.run.telemetry.reading import FollowedRun
 from profiles.problem import printable
 
 RunStateName = Literal["running", "queued", "preparing", "finished", "stopped", "failed"]
@@ -35,9 +34,6 @@ ASCII_STATE_GLYPHS: dict[RunStateName, str] = {
     "stopped": "#",
     "failed": "x",
 }
-
-# Between a run's folder and its engine's first event lies a moment in which it is neither live nor dead.
-_STARTING_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +60,10 @@ class RunSummary:
     """One of engine.run.endings.causes, once the run ended."""
     remedy: str = ""
     """What to do about it."""
+    stalled: bool = False
+    """Whether nothing was heard of its trainer for much longer than usual."""
+    place: int | None = None
+    """Its place in the line of its device while it waits, from 1."""
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, the path as text, for `--json`."""
@@ -75,7 +75,7 @@ class _Known:
     """What was read of a journal; `signature` is its size and modification time then."""
 
     signature: tuple[int, int]
-    follower: tuple[Folding, JournalTail] | None
+    followed: FollowedRun | None
     state: RunState
 
 
@@ -88,14 +88,19 @@ def summarise(run: RunDirectory) -> RunSummary:
     in the folder: what cannot be read makes the run failed, with the reason."""
     spec, spec_fault = _spec_of(run)
     name: RunStateName
+    ending: Ending | None = None
     try:
         life = liveness(run)
         state = _state_of(run, follow=life == "live")
+        if (ending := ending_of(run, life, state)) is not None:
+            name, why = ending.outcome, ending.why
+        else:
+            name, why = _state_and_why(life, state)
     except OSError as error:
+        problem = disk_problem(run.path, error)
         life, state = "died", RunState()
         name, why = "failed", f"its folder cannot be read: {error.strerror}"
-    else:
-        name, why = _state_and_why(run, life, state)
+        ending = Ending("failed", "input", why, problem.fix)
     newest = state.evaluations[-1] if state.evaluations else None
     train = spec.get("data", {}).get("train")
     return RunSummary(
@@ -115,8 +120,10 @@ def summarise(run: RunDirectory) -> RunSummary:
         started_at=state.started_at,
         last_event_at=state.last_event_at,
         objective=str(spec.get("objective", {}).get("kind", "next_token")),
-        cause=state.cause if life != "live" else "",
-        remedy=state.remedy if life != "live" else "",
+        cause=ending.cause if ending is not None else "",
+        remedy=ending.remedy if ending is not None else "",
+        stalled=bool(state.stall) and life == "live",
+        place=_place(state) if name == "queued" else None,
     )
 
 
@@ -125,25 +132,35 @@ def summaries() -> list[RunSummary]:
     return [summarise(run) for run in list_runs()]
 
 
-def _state_and_why(run: RunDirectory, life: str, state: RunState) -> tuple[RunStateName, str]:
+def ending_of(run: RunDirectory, life: Liveness, state: RunState) -> Ending | None:
+    """How the run ended; None when it lives or is about to. Raises OSError."""
     if life == "live":
-        stopping = "stopping" if state.stop_requested else ""
-        if state.phase == "queued" and state.outcome is None:
-            return "queued", stopping or state.phase_detail
-        if state.phase == "paused":
-            return "running", state.phase_detail
-        preparing = state.phase in ("preparing", "loading") and state.outcome is None
-        return ("preparing" if preparing else "running"), stopping
+        return None
     if life == "ended" and state.outcome is not None:
-        return state.outcome, state.why
+        return recorded_ending(run, state)
     if life == "never started":
-        if time.time() - run.spec_path.stat().st_mtime < _STARTING_SECONDS:
-            return "preparing", "its engine is starting"
-        return "failed", "its engine never started"
-    last = last_lines(run.log_path, 1)
-    if not last or last[0].startswith(ATTEMPT_MARK):
-        return "failed", "the engine died without a word"
-    return "failed", f"the engine died: {last[0]}"
+        return None if is_starting(run) else ending_of_unstarted(run)
+    return ending_of_dead(run, state)
+
+
+def _state_and_why(life: Liveness, state: RunState) -> tuple[RunStateName, str]:
+    """Of a run that has not ended."""
+    if life == "never started":
+        return "preparing", "its engine is starting"
+    stopping = "stopping" if state.stop_requested else ""
+    if state.phase == "queued" and state.outcome is None:
+        return "queued", stopping or state.phase_detail
+    if state.stall:
+        return "running", stopping or str(state.stall["text"])
+    if state.phase == "paused":
+        return "running", state.phase_detail
+    preparing = state.phase in ("preparing", "loading") and state.outcome is None
+    return ("preparing" if preparing else "running"), stopping
+
+
+def _place(state: RunState) -> int | None:
+    place = state.queued.get("place")
+    return place if isinstance(place, int) else None
 
 
 def _state_of(run: RunDirectory, follow: bool) -> RunState:
@@ -156,15 +173,13 @@ def _state_of(run: RunDirectory, follow: bool) -> RunState:
     with _known_lock:
         known = _known.get(run.path)
         if known is None or known.signature != signature:
-            folding, tail = (known and known.follower) or open_journal(run)
-            while events := tail.read():
-                for event in events:
-                    folding.add(event)
-            known = _Known(signature, (folding, tail), folding.state())
+            followed = (known and known.followed) or FollowedRun(run)
+            followed.catch_up()
+            known = _Known(signature, followed, followed.state())
             _known[run.path] = known
-        if not follow and known.follower is not None:
+        if not follow and known.followed is not None:
             # Of many ended runs only the line is kept, not the curves.
-            known.follower = None
+            known.followed = None
             known.state = replace(known.state, steps=known.state.steps[-1:], samples=())
         return known.state
 

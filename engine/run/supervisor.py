@@ -19,28 +19,31 @@ from typing import Any
 
 from engine.run.attempt import Attempt
 from engine.run.control import ControlServer
-from engine.run.devices import DeviceFeed
 from engine.run.directory import RunDirectory, disk_problem
-from engine.run.endings.adjusted import adjusted_spec
-from engine.run.endings.descent import Shortage, go_down
+from engine.run.endings.adjusted import adjusted_spec, with_learning_rate
+from engine.run.endings.aftermath import Aftermath
+from engine.run.endings.causes import Ending
+from engine.run.endings.errors import ending_of_error, ending_of_start
 from engine.run.endings.exhaustion import KillCounter
 from engine.run.processes.daemon import detach
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.recorded import record_processes
-from engine.run.processes.taking import catch_signals, end_orphan, newest_checkpoint_step, take_run
+from engine.run.processes.taking import catch_signals, end_orphan, start_note, take_run
 from engine.run.start import Start
-from engine.run.telemetry.folding import open_journal
+from engine.run.telemetry.reading import open_journal
 from engine.run.telemetry.recording import Recording
 from engine.run.telemetry.records import to_line
-from engine.run.waiting.claims import Claim, drop_claim, write_claim
+from engine.run.waiting.claims import Claim, drop_claim, left_claim, write_claim
 from engine.run.waiting.queue import PlaceInLine
 from engine.run.waiting.room import device_name
-from profiles.problem import Problem, printable
+from engine.run.watching.devices import DeviceFeed
+from profiles.problem import Problem
 
 
 class Supervisor:
     """One engine's life with a run, from its lock to its end event: the wait for memory, then attempt after attempt,
-    each a rung further down the ladder, until a worker ends for another reason than want of memory."""
+    each a rung further down the ladder or begun again after a death that another try may not meet, until a worker
+    ends for a reason of its own."""
 
     def __init__(self, run: RunDirectory, start: Start):
         """Take the run and start its worker, or where it is to wait take a place in the line for memory. Raises Problem
@@ -52,11 +55,20 @@ class Supervisor:
         state = folding.state()
         if state.attempts and not start.resume:
             raise Problem(run.name, "was started before", f"Go on with `finetui resume {run.name}`.")
-        self._stop_requested = self._killed = False
+        self._stop_requested = self._stop_asked = self._killed = self._restart_asked = False
         self._attempt: Attempt | None = None
         self._kills = KillCounter()
-        self._place = PlaceInLine(run, adjusted_spec(run.spec(), state.adjusted)) if start.queue else None
+        if not start.queue and (left := left_claim(run)) is not None and left.waiting:
+            drop_claim(run)  # an earlier engine died with it; now it would hold up those that wait
+        self._place = PlaceInLine(run, adjusted_spec(run.spec(), state.adjusted), start) if start.queue else None
+        rate = start.learning_rate
+        changed = with_learning_rate(run.spec(), state.adjusted, rate) if rate is not None else None
         self._recording = Recording(run, folding)
+        self._aftermath = Aftermath(run, self._recording)
+        if (note := start_note()) is not None:
+            self._recording.add("note", text=note)
+        if changed is not None:
+            self._recording.add("adjusted", **changed)
         self._control = self._listen()
         self._signals = catch_signals()
         self._devices = DeviceFeed(run.path)
@@ -65,34 +77,34 @@ class Supervisor:
             try:
                 self._start_worker()
             except OSError as error:
-                raise Problem(run.name, self._not_started(error), "Correct that, then try again.") from None
+                ending = self._end(ending_of_start(error))
+                raise Problem(run.name, ending.why, ending.remedy) from None
 
     def serve(self) -> None:
         """Wait for the memory where that was asked; then journal, answer and pass on until the last worker has ended,
         and write why."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._signals, selectors.EVENT_READ, self._take_signals)
-            selector.register(self._devices, selectors.EVENT_READ, self._take_readings)
             if self._control is not None:
                 selector.register(self._control, selectors.EVENT_READ, self._serve_control)
             if self._place is not None and not self._wait_in_line(selector, self._place):
-                self._end("stopped", "stopped while it waited for memory; nothing was started")
+                self._end(Ending("stopped", "stopped", "stopped while it waited in the queue; nothing was started"))
                 return
             ending = None
             while ending is None:
                 try:
                     attempt = self._attempt or self._start_worker()
                 except OSError as error:
-                    self._not_started(error)
-                    return
-                ending = self._follow(selector, attempt)
-        self._end(*ending)
+                    ending = ending_of_start(error)
+                else:
+                    ending = self._follow(selector, attempt)
+        self._end(ending)
 
-    def give_up(self, why: str) -> None:
+    def give_up(self, fault: Exception) -> None:
         """End the run as failed, for a fault of ours; its worker with it."""
         if self._attempt is not None:
             self._attempt.worker.kill()
-        self._end("failed", why)
+        self._end(ending_of_error(fault))
 
     def _wait_in_line(self, selector: selectors.BaseSelector, place: PlaceInLine) -> bool:
         """Whether the memory is this run's now; False when it was stopped while it waited."""
@@ -114,27 +126,28 @@ class Supervisor:
         self._devices.follow(attempt.worker.pid)
         return attempt
 
-    def _not_started(self, error: OSError) -> str:
-        """End the run as failed; the sentence that says why."""
-        why = f"the worker could not be started: {error.strerror}"
-        self._end("failed", why)
-        return why
-
-    def _follow(self, selector: selectors.BaseSelector, attempt: Attempt) -> tuple[str, str] | None:
-        """Serve until the worker has ended; how the run ended and why, or None when it goes on a rung further down."""
+    def _follow(self, selector: selectors.BaseSelector, attempt: Attempt) -> Ending | None:
+        """Serve until the worker has ended; how the run ended, or None when it goes on with another worker."""
         worker = attempt.worker
         selector.register(worker.end_descriptor, selectors.EVENT_READ)
         selector.register(worker.channel_descriptor, selectors.EVENT_READ, attempt.take_messages)
         while not self._serve_once(selector, seconds=1.0):
             if worker.closed and worker.channel_descriptor in selector.get_map():
                 selector.unregister(worker.channel_descriptor)
+            for kind, fields in worker.watch.look():
+                self._recording.add(kind, **fields)
         if worker.channel_descriptor in selector.get_map():
             selector.unregister(worker.channel_descriptor)
         selector.unregister(worker.end_descriptor)
         status = attempt.clean_up()
         self._attempt = None  # the worker's number may be another process's from now on
-        shortage = attempt.want_of_memory(status, self._killed)
-        return attempt.verdict(status, self._killed) if shortage is None else self._go_down(shortage)
+        stopping, asked = self._stop_requested or self._killed, self._restart_asked
+        self._restart_asked = False
+        shortage = attempt.want_of_memory(status, killed=self._killed or asked)
+        if shortage is not None:
+            return self._aftermath.of_shortage(shortage, stopping=stopping)
+        verdict = attempt.verdict(status, killed=self._killed, lost_gpus=self._devices.lost)
+        return self._aftermath.of_ending(verdict, stopping=stopping, restart_asked=asked)
 
     def _serve_once(self, selector: selectors.BaseSelector, seconds: float) -> bool:
         """Do what there is to do, waiting up to `seconds` for it; True once the worker has ended."""
@@ -144,46 +157,30 @@ class Supervisor:
                 ended = True
             else:
                 key.data()
+        self._take_readings()
         self._serve_control()  # after a while without news, too: it lets go of those who say nothing
         return ended
 
-    def _go_down(self, shortage: Shortage) -> tuple[str, str] | None:
-        """Journal the next rung, which the next attempt takes; or the run's end when there is none, or none wanted."""
-        learnt_to = newest_checkpoint_step(self._run)
-        stopping = self._stop_requested or self._killed
-        try:
-            rung = go_down(self._run.spec(), self._recording.state(), shortage, learnt_to)
-            self._recording.add("ladder", **rung)
-        except Problem as problem:
-            if not stopping:
-                self._recording.add("problem", **problem.as_dict())
-                return "failed", f"{problem.where}: {problem.what}"
-        if stopping:
-            rest = f"; the checkpoint of step {learnt_to} remains" if learnt_to else ""
-            return "stopped", f"stopped on request, but memory ran out before the last steps were saved{rest}"
-        return None
-
-    def _end(self, outcome: str, why: str) -> None:
-        self._recording.add("end", outcome=outcome, why=why, step=self._recording.state().step)
+    def _end(self, ending: Ending) -> Ending:
+        """Journal the end and let go of the run; the ending with its remedy."""
+        ending = self._aftermath.write_end(ending, asked=self._stop_asked)
         drop_claim(self._run)
+        self._devices.close()
         if self._control is not None:
             self._control.close()
-            self._run.socket_path.unlink(missing_ok=True)
         self._recording.close()
+        return ending
 
     def _promise(self, plan: dict[str, Any]) -> None:
-        """Let those that wait for memory know what this run, which did not wait, is going to take."""
+        """Let those that wait for memory know what this run is going to take."""
         needed, device = plan.get("predicted_peak_bytes"), device_name(plan, self._recording.state().device)
-        if self._place is None and isinstance(needed, int) and device is not None:
+        if isinstance(needed, int) and device is not None:
             with suppress(OSError):
                 write_claim(self._run, Claim(device, needed, time.time(), waiting=False))
 
     def _take_readings(self) -> None:
-        for reading in self._devices.take():
-            if isinstance(reading, str):
-                self._recording.add("note", text=reading)
-            else:
-                self._recording.add("device", **reading)
+        for kind, fields in self._devices.take(self._recording.state):
+            self._recording.add(kind, **fields)
 
     def _serve_control(self) -> None:
         if self._control is not None:
@@ -204,6 +201,7 @@ class Supervisor:
                 "planned_steps": state.planned_steps,
                 "stop_requested": self._stop_requested,
             }
+        self._stop_asked |= command in ("stop", "kill")
         return self._request(command, asking_pid)
 
     def _request(self, command: str, asking_pid: int) -> dict[str, Any]:
@@ -218,10 +216,15 @@ class Supervisor:
                 worker.kill()
         elif worker is None:
             if command != "stop":
-                return {"error": "the run waits for memory: it has no worker yet"}
+                return {"error": "the run waits in the queue: it has no trainer yet"}
+        elif command == "restart":
+            if self._stop_requested:
+                return {"error": "the run was asked to stop; kill it if it does not come to that"}
+            self._restart_asked = True
+            worker.kill()
         elif not worker.send(command):
             if command != "stop":
-                return {"error": "the worker takes no commands now: it is ending, or too busy to read the last ones"}
+                return {"error": "the trainer takes no commands now: it is ending, or too busy to read the last ones"}
             worker.terminate()  # as a signal it cannot be missed; one that has ended already is not followed by another
         self._stop_requested |= command == "stop"
         self._recording.add("control", command=command, by=asking_pid)
@@ -266,8 +269,9 @@ def _engine(run: RunDirectory, start: Start, ready: Callable[[bytes], None]) -> 
     try:
         supervisor.serve()
     except Exception as error:
-        traceback.print_exc()
-        supervisor.give_up(f"a fault in finetui's supervisor: {type(error).__name__}: {printable(error, 200)}")
+        with suppress(OSError):  # a full disk takes no log either
+            traceback.print_exc()
+        supervisor.give_up(error)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,11 @@ def choose_precision(requested: str, method: str, device: DeviceChoice) -> Preci
     return Precision(compute, compute, autocast=True, reason=f"{reason}; {learning} kept in fp32")
 
 
+def device_words(device: torch.device) -> str:
+    """The kind of device, and of a CPU the instructions that torch's kernels use: their sums are rounded otherwise."""
+    return f"cpu with {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else device.type
+
+
 def _cpu_has_bf16() -> bool:
     """Whether the CPU has bf16 dot products (x86: avx512_bf16 or amx_bf16; Arm: bf16)."""
     try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from transformers import AutoConfig
@@ -24,9 +26,10 @@ from engine.methods.recomputing import checkpoint_layers
 from engine.methods.trainable import count_parameters, make_trainable, trainable_parameters
 from engine.objectives.base import Objective
 from engine.objectives.choosing import check_kind, head_of, make_objective
+from engine.run.circumstances import BaseReading, circumstances_of, data_circumstances
 from engine.spec import RunSpec
 from engine.train.batches import EvaluationBatches, MicroBatch, evaluation_batches
-from engine.train.device import AUTOCAST, Precision, choose_device, choose_precision
+from engine.train.device import AUTOCAST, Precision, choose_device, choose_precision, device_words
 from engine.train.document_attention import DOCUMENT_ATTENTION
 from engine.train.forward import Forward
 from engine.train.memory import MemoryMeter
@@ -35,6 +38,9 @@ from engine.train.step import forward_backward, update
 from engine.train.step_plan import StepPlan
 from engine.train.tally import SourceTally, source_facts
 from profiles.problem import Problem
+
+THREADS = "threads"
+"""The circumstance of how many threads a CPU's sums are divided among."""
 
 PhaseReport = Callable[[str, str, int, int], None]
 """Told (phase, detail, done, total) while the parts are built; total is 0 where nothing is counted."""
@@ -69,6 +75,23 @@ class Setup:
     """Tokens that end an answer; none where the model does not write."""
     published_dtype: torch.dtype
     """The precision the base model's files are in, which a tuned model is handed over in."""
+    asked: RunSpec
+    """As its person wrote it; `spec` has what the ladder changed."""
+    base: BaseReading
+    """What the base model's files hold."""
+
+    def circumstances(self) -> dict[str, str]:
+        """All that decides what is learnt (see engine.run.circumstances), for checkpoints. Waits until the base's files
+        were read."""
+        attention = self.forward.attention + (", padded rows" if self.forward.padded else "")
+        device = {
+            "device": device_words(self.device),
+            "dtype": str(self.precision.compute).removeprefix("torch."),
+            "attention": attention.removeprefix("finetui_"),
+        }
+        if self.device.type == "cpu":
+            device[THREADS] = str(torch.get_num_threads())
+        return circumstances_of(self.asked, data_circumstances(self.dataset.lineage()), self.base.result(), device)
 
     @property
     def device(self) -> torch.device:
@@ -139,11 +162,17 @@ def build(
     report: PhaseReport,
     keep: Path | None = None,
     session: str = "",
-    planned_micro_batch: int | None = None,
+    *,
+    asked: RunSpec | None = None,
+    base: BaseReading | None = None,
+    anyway: bool = False,
+    anew: bool = False,
 ) -> Setup:
-    """Everything for `spec`. `keep` is the folder in which the run keeps its prepared data, and `session` whom a
-    changed source is told to (see `prepare`); `planned_micro_batch` is the spec's before memory ran out, where that has
-    made it smaller. Raises Problem for a fault in the data, the model or the settings."""
+    """Everything for `spec`. `keep` is the folder in which the run keeps its prepared data; `session`, `anyway` and
+    `anew` say what becomes of data that changed (see `prepare`); `asked` is the spec before memory ran out, where that
+    has made some of it smaller; `base` reads the base's files already. Raises Problem for a fault in the data, the
+    model or the settings."""
+    asked, base = asked or spec, base or BaseReading(spec.model.path)
     device = choose_device()
     precision = choose_precision(spec.model.dtype, spec.method.kind, device)
     if precision.compute is torch.float16:
@@ -151,7 +180,7 @@ def build(
     accelerator = Accelerator(
         mixed_precision=precision.mixed_precision, cpu=device.kind == "cpu", kwargs_handlers=[AUTOCAST]
     )
-    torch.manual_seed(spec.train.seed)
+    seed_everything(spec.train.seed)
 
     report("preparing", "reading the data", 0, 0)
     tokenizer = load_tokenizer(spec.model.path, spec.data.chat_template)
@@ -161,6 +190,8 @@ def build(
         lambda progress: report("preparing", str(progress), progress.done_bytes, progress.total_bytes),
         keep=keep,
         session=session,
+        anyway=anyway,
+        anew=anew,
     )
     check_kind(spec, dataset)
     head = head_of(spec, dataset, tokenizer.pad_token_id)
@@ -171,7 +202,7 @@ def build(
         micro_batch=spec.train.micro_batch,
         gradient_accumulation=spec.train.gradient_accumulation,
         seed=spec.train.seed,
-        length_group=(planned_micro_batch or spec.train.micro_batch) if spec.data.group_by_length else 1,
+        length_group=asked.train.micro_batch if spec.data.group_by_length else 1,
         repeats=dataset.repeats,
     )
     memory = MemoryMeter(accelerator.device)
@@ -231,7 +262,16 @@ def build(
         stepper=accelerator.prepare(optimizer),
         stop_tokens=stop_tokens,
         published_dtype=_published_dtype(spec),
+        asked=asked,
+        base=base,
     )
+
+
+def seed_everything(seed: int) -> None:
+    """Begin all random numbers of this process anew: torch's, and those that libraries may take from elsewhere."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
 
 
 def _set_recomputing(spec: RunSpec, model: Any, device: torch.device) -> list[str]:

@@ -16,12 +16,17 @@ from engine.offline import set_offline
 
 set_offline()  # before anything below imports a library that could call out
 
+from engine.run.circumstances import BaseReading, goes_on_anyway  # noqa: E402
 from engine.run.directory import RunDirectory  # noqa: E402
 from engine.run.endings.adjusted import adjusted_from_environment, adjusted_spec  # noqa: E402
+from engine.run.endings.causes import CausedProblem, Ending  # noqa: E402
+from engine.run.endings.errors import ending_of_error  # noqa: E402
 from engine.run.endings.exhaustion import shortage, where_it_ran_out  # noqa: E402
 from engine.run.lineage import write_lineage  # noqa: E402
 from engine.run.processes.channel import Channel  # noqa: E402
 from engine.run.processes.identity import ProcessIdentity  # noqa: E402
+from engine.run.processes.leash import Leash  # noqa: E402
+from engine.run.watching.stacks import register_stacks  # noqa: E402
 from profiles.ladder import ANSWER_BATCH, EVALUATION_TOKENS, USUAL_ANSWER_BATCH  # noqa: E402
 from profiles.problem import Problem  # noqa: E402
 
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 EXIT_FAULT = 1
 EXIT_PROBLEM = 2
 EXIT_OUT_OF_MEMORY = 3
+EXIT_DEVICE = 4
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,24 +47,32 @@ def main(arguments: list[str] | None = None) -> int:
     run = RunDirectory(Path(path))
     channel = Channel.from_environment()
     channel.install_sigterm()
-    attempt = _Attempt(run, channel, adjusted_from_environment())
+    register_stacks()
+    attempt = _Attempt(run, channel, adjusted_from_environment(), Leash.from_environment())
     try:
         attempt.train()
     except _StoppedBefore:
         why = "stopped on request before any step was taken; what was prepared is kept for the next start"
-        channel.send("outcome", outcome="stopped", why=why, step=None)
+        channel.send("outcome", **Ending("stopped", "stopped", why).as_dict(), step=None)
     except Exception as error:
         if (said := shortage(error)) is not None:
             attempt.out_of_memory(error, said)
             return EXIT_OUT_OF_MEMORY
-        if isinstance(error, Problem):
-            channel.send("problem", **error.as_dict())
-            channel.send("outcome", outcome="failed", why=f"{error.where}: {error.what}", step=None)
-            with suppress(OSError):  # a full disk takes no log either
-                traceback.print_exc()  # engine.log: the place in the code, for whoever wants it
-            return EXIT_PROBLEM
-        raise
+        return _fail(channel, error)
     return 0
+
+
+def _fail(channel: Channel, error: Exception) -> int:
+    """Tell how `error` ends the run; the exit status."""
+    ending = ending_of_error(error)
+    if isinstance(error, Problem):
+        channel.send("problem", **error.as_dict())
+    channel.send("outcome", **ending.as_dict(), step=None)
+    with suppress(OSError):  # a full disk takes no log either
+        traceback.print_exception(error)  # engine.log: the place in the code, for whoever wants it
+    if ending.cause in ("device_lost", "driver_fault"):
+        return EXIT_DEVICE
+    return EXIT_PROBLEM if isinstance(error, Problem) else EXIT_FAULT
 
 
 def _quiet_libraries() -> None:
@@ -82,11 +96,17 @@ class _StoppedBefore(Exception):
     """A stop was asked for while the run was prepared."""
 
 
+class _DiskTooSmall(CausedProblem):
+    """The disk has no room for what the run will write."""
+
+    cause = "disk_full"
+
+
 class _Attempt:
     """One process's try at a run, with the fields that the ladder `adjusted`."""
 
-    def __init__(self, run: RunDirectory, channel: Channel, adjusted: Mapping[str, Any]):
-        self.run, self.channel, self.adjusted = run, channel, adjusted
+    def __init__(self, run: RunDirectory, channel: Channel, adjusted: Mapping[str, Any], leash: Leash | None = None):
+        self.run, self.channel, self.adjusted, self.leash = run, channel, adjusted, leash or Leash()
         self.expected: Expected | None = None
         self.allowed_bytes: int | None = None
 
@@ -98,6 +118,7 @@ class _Attempt:
         from engine.fit.rates import remember_speed
         from engine.propose import predict, settings_of
         from engine.train.recipe import Recipe
+        from engine.train.resuming import begin_resume
         from engine.train.setup import build
         from profiles.geometry import read_geometry
         from profiles.hardware import probe
@@ -109,12 +130,17 @@ class _Attempt:
         device = hardware.gpus[0] if hardware.gpus else None
         self.allowed_bytes = device.free_bytes if device is not None else hardware.ram.available_bytes
         supervisor = ProcessIdentity.of(os.getppid())
+        base = BaseReading(spec.model.path)
+        anew = begin_resume(run, asked, base, self._report_phase)
         setup = build(
             spec,
             self._report_phase,
             keep=run.data,
             session=str(supervisor),
-            planned_micro_batch=asked.train.micro_batch,
+            asked=asked,
+            base=base,
+            anyway=goes_on_anyway(),
+            anew=anew,
         )
         self._shrink_evaluation(setup)
         geometry = read_geometry(spec.model.path)
@@ -137,8 +163,9 @@ class _Attempt:
             channel.send("note", text=f"held-out loss is measured on {held_out} (evaluation.rows)")
         answer_batch = self.adjusted.get(ANSWER_BATCH, USUAL_ANSWER_BATCH)
         recipe = Recipe(setup, run, channel, answer_batch=answer_batch, expected=self.expected)
+        self.leash.let_save()
         ending = recipe.train()
-        channel.send("outcome", outcome=ending.outcome, why=ending.why, step=ending.step)
+        channel.send("outcome", **ending.as_dict(), step=recipe.progress.step)
         if recipe.pace is not None:
             with _kept_to_the_log():  # what later predictions would learn is not worth a run's good end
                 remember_speed(hardware, geometry, settings, *recipe.pace)
@@ -183,19 +210,23 @@ class _Attempt:
 
     def _require_disk(self, setup: Setup, geometry: Any) -> None:
         """Raises Problem before a first start on a disk without room for all the run will write; later it pauses."""
+        from engine.run.checkpoints.manifest import list_checkpoints
         from engine.run.disk_room import disk_plan, free_bytes, require_room
-        from engine.train.checkpoints.saved import list_checkpoints
 
         if not list_checkpoints(self.run.checkpoints):
             rows = len(setup.dataset.train) + len(setup.held_out)
             plan = disk_plan(setup.spec, geometry, setup.total_steps, rows)
-            require_room(plan, setup.spec, free_bytes(self.run.path), self.run.path.parent)
+            try:
+                require_room(plan, setup.spec, free_bytes(self.run.path), self.run.path.parent)
+            except Problem as problem:
+                raise _DiskTooSmall(**problem.as_dict()) from None
 
 
 if __name__ == "__main__":
-    try:
-        status = main()
-    except Exception:
-        traceback.print_exc()
-        status = EXIT_FAULT
+    status = main()
+    if status == EXIT_DEVICE:
+        # What libraries do on their way out waits for the device, which may never answer.
+        with suppress(OSError):
+            sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from engine.run.telemetry.events import Outcome
+from profiles.problem import Problem
 
 Cause = Literal[
     "finished",
@@ -52,3 +53,9 @@ class Ending:
     def as_dict(self) -> dict[str, Any]:
         """The fields of the `end` event that tell it."""
         return asdict(self)
+
+
+class CausedProblem(Problem):
+    """A problem that ends a run for a cause of its own: any other ends it as "input"."""
+
+    cause: Cause

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.run.endings.adjusted import ladder_values
+from engine.run.endings.causes import Cause, CausedProblem
 from engine.run.telemetry.events import RunState
-from profiles.ladder import WHERES, Where, ladder_text, next_rung
-from profiles.problem import Problem, printable
+from profiles.ladder import ADJUSTABLE, WHERES, Where, ladder_text, next_rung
+from profiles.problem import printable
 
 if TYPE_CHECKING:
     from engine.spec import RunSpec
@@ -21,6 +22,19 @@ _DOING: dict[Where, str] = {
     "answers": "while held-out rows were answered",
     "saving": "while saving",
 }
+
+
+class EndOfLadder(CausedProblem):
+    """Memory ran out, and there is nothing more that could be given up without changing what is learnt."""
+
+    def __init__(self, cause: Cause, what: str):
+        self.cause = cause
+        super().__init__(
+            "GPU memory" if cause == "gpu_memory" else "RAM",
+            what,
+            "Make data.sequence_length or method.rank smaller, take a leaner method (qlora needs least), or free "
+            "memory that other programs hold and resume.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,7 @@ class Shortage:
 def go_down(spec: RunSpec, state: RunState, shortage: Shortage, learnt_to: int | None) -> dict[str, Any]:
     """The fields of a `ladder` event: the next rung for a run in `state`, whose newest checkpoint is `learnt_to`.
 
-    Raises Problem at the ladder's end.
+    Raises EndOfLadder.
     """
     on_gpu = (shortage.device or state.plan.get("device")) == "cuda"
     values = ladder_values(spec, state.adjusted)
@@ -65,17 +79,13 @@ def go_down(spec: RunSpec, state: RunState, shortage: Shortage, learnt_to: int |
     }
 
 
-def _end_of_ladder(state: RunState, what: str, on_gpu: bool, learnt_to: int | None) -> Problem:
-    if state.adjusted:
-        tried = ", ".join(f"{field} {value}" for field, value in state.adjusted.items())
-        what += f", also with {tried}: all that leaves the training as it is was tried"
+def _end_of_ladder(state: RunState, what: str, on_gpu: bool, learnt_to: int | None) -> EndOfLadder:
+    tried = {field: value for field, value in state.adjusted.items() if field in ADJUSTABLE}
+    if tried:
+        given_up = ", ".join(f"{field} {value}" for field, value in tried.items())
+        what += f", also with {given_up}: all that leaves the training as it is was tried"
     else:
         what += ", with settings that are the leanest of this method already"
     if learnt_to:
         what += f"; the checkpoint of step {learnt_to} remains"
-    return Problem(
-        "GPU memory" if on_gpu else "RAM",
-        what,
-        "Make data.sequence_length or method.rank smaller, take a leaner method (qlora needs least), or free memory "
-        "that other programs hold and resume.",
-    )
+    return EndOfLadder("gpu_memory" if on_gpu else "host_memory", what)

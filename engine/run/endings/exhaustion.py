@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from engine.run.endings.errors import raised_from
 from profiles.ladder import Where
 from profiles.machine.host import HostFiles
 from profiles.problem import Problem, printable
@@ -47,14 +48,10 @@ def ran_out_of_memory(text: str) -> bool:
 
 def shortage(error: BaseException) -> str | None:
     """The words that say memory ran out, in `error` or in what it was raised from; None when it is another fault."""
-    seen: set[int] = set()
-    at: BaseException | None = error
-    while at is not None and id(at) not in seen:
-        seen.add(id(at))
+    for each in raised_from(error):
         # A problem's own words may quote a person's data; what it was raised from may not.
-        if not isinstance(at, Problem) and (said := _said(at)) is not None:
+        if not isinstance(each, Problem) and (said := _said(each)) is not None:
             return printable(said, 300)
-        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
     return None
 
 
@@ -98,14 +95,19 @@ class KillCounter:
 
     def __init__(self, files: HostFiles = HostFiles()):  # noqa: B008
         self._counters = tuple(_counters(files))
-        self._before = self._counts()
+        self._before = self._read()
+
+    @property
+    def counts(self) -> bool:
+        """Whether this machine lets its kills be counted."""
+        return bool(self._counters)
 
     def rose(self) -> bool:
         """Whether it did so since this counter was made, or since the last call that said so."""
-        before, self._before = self._before, self._counts()
+        before, self._before = self._before, self._read()
         return any(now > then for then, now in zip(before, self._before, strict=True))
 
-    def _counts(self) -> tuple[int, ...]:
+    def _read(self) -> tuple[int, ...]:
         return tuple(_oom_kills(path) for path in self._counters)
 
 
