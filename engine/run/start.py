@@ -22,10 +22,13 @@ class Start:
     """The highest rate of the schedule from now on, where that is not the spec's."""
     after: str | None = None
     """The name of a run that is to end first, however it ends; only with `queue`."""
+    beside: bool = False
+    """Begin once the run's memory is free, though other runs of finetui are on its device; only with `queue`."""
 
     def arguments(self) -> list[str]:
         """The options of the command line that say this."""
         given = ["--resume"] * self.resume + ["--queue"] * self.queue + ["--anyway"] * self.anyway
+        given += ["--beside"] * self.beside
         if self.learning_rate is not None:
             given += ["--learning-rate", repr(self.learning_rate)]
         return given if self.after is None else [*given, "--after", self.after]
@@ -35,7 +38,7 @@ class Start:
         """The run's folder and how it is to be started, from a command line that launch wrote."""
         parser = argparse.ArgumentParser(prog="engine.run.supervisor", allow_abbrev=False)
         parser.add_argument("path", type=Path)
-        for name in ("--resume", "--queue", "--anyway"):
+        for name in ("--resume", "--queue", "--anyway", "--beside"):
             parser.add_argument(name, action="store_true")
         parser.add_argument("--learning-rate", type=float)
         parser.add_argument("--after")

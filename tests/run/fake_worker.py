@@ -7,6 +7,7 @@ SCRIPT is a JSON list of [action, argument...]; see the functions below.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -18,6 +19,8 @@ from typing import Any
 
 from engine.run.endings.adjusted import adjusted_from_environment
 from engine.run.processes.channel import Channel
+from engine.run.processes.leash import Leash
+from engine.run.watching.stacks import register_stacks
 
 
 class FakeWorker:
@@ -25,13 +28,15 @@ class FakeWorker:
         self.run_path = run_path
         self.channel = Channel.from_environment()
         self.channel.install_sigterm()
+        register_stacks()
+        Leash.from_environment().let_save()
         self.adjusted = adjusted_from_environment()
         self.step = 0
 
     def send(self, kind: str, fields: dict[str, Any]) -> None:
         self.channel.send(kind, **fields)
 
-    def train(self, steps: int, seconds: float) -> None:
+    def train(self, steps: int, seconds: float, tell_end: bool = True) -> None:
         """Take steps, from the newest checkpoint on; save and end when told to stop."""
         for saved in (self.run_path / "checkpoints").glob("step-*"):
             self.step = max(self.step, int(saved.name.removeprefix("step-")))
@@ -45,21 +50,49 @@ class FakeWorker:
                     sys.exit(0)
                 if command == "save":
                     self.save()
-            self.step += 1
-            self.channel.send(
-                "step",
-                step=self.step,
-                epoch=self.step / steps,
-                loss=1 / self.step,
-                learning_rate=1e-3,
-                gradient_norm=0.5,
-                target_tokens=10,
-                tokens=20,
-                seconds=0.01,
-                memory_bytes=1 << 20,
-            )
+            self._take_step(steps)
             time.sleep(seconds)
-        self.channel.send("outcome", outcome="finished", why="all steps are done", step=self.step)
+        if tell_end:
+            self.channel.send("outcome", outcome="finished", why="all steps are done", step=self.step)
+
+    def take(self, steps: int, seconds: float) -> None:
+        """Take as many steps, and hear nothing."""
+        for _ in range(steps):
+            self._take_step(1000)
+            time.sleep(seconds)
+
+    def _take_step(self, steps: int) -> None:
+        self.step += 1
+        self.channel.send(
+            "step",
+            step=self.step,
+            epoch=self.step / steps,
+            loss=1 / self.step,
+            learning_rate=1e-3,
+            gradient_norm=0.5,
+            target_tokens=10,
+            tokens=20,
+            seconds=0.01,
+            memory_bytes=1 << 20,
+        )
+
+    def idle_until(self, fifo: str) -> None:
+        """Say nothing until somebody writes to `fifo`."""
+        Path(fifo).read_bytes()
+
+    def spin_until(self, path: str) -> None:
+        """Be lost in native code, which lets no other thread of Python run; not so once the file `path` is there."""
+        if not Path(path).exists():
+            print(3**10**9)
+
+    def suspend(self) -> None:
+        """As if somebody had pressed Ctrl+Z."""
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def block(self) -> None:
+        """Wait in the kernel, where no signal but a kill is heard: so does who shares its memory with a new process."""
+        ctypes.CDLL(None).vfork()
+        time.sleep(600)
 
     def save(self) -> None:
         (self.run_path / "checkpoints" / f"step-{self.step:06}").mkdir(parents=True)
@@ -105,6 +138,17 @@ class FakeWorker:
     def garble(self, text: str) -> None:
         self.channel._connection.sendall(text.encode("utf-8", "surrogateescape"))
 
+    def save_slowly(self, seconds: float) -> None:
+        """Once told to stop, write for so long; only then is something saved."""
+        self.await_stop()
+        end = time.monotonic() + seconds
+        with (self.run_path / "half-saved").open("wb", buffering=0) as file:
+            while time.monotonic() < end:
+                file.write(bytes(1 << 12))
+                time.sleep(0.05)
+        self.step = 7
+        self.save()
+
     def leave_child(self) -> None:
         """Start a process that would outlive us and hold the channel open, as a forked data worker does."""
         child = subprocess.Popen(["sleep", "600"], pass_fds=[self.channel._connection.fileno()])
@@ -112,6 +156,30 @@ class FakeWorker:
 
     def kill(self, number: int) -> None:
         os.kill(os.getpid(), number)
+
+    def die_unprepared(self, number: int) -> None:
+        """Die of a signal that is usually taken for a command, as while the training libraries are loaded."""
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def kill_once(self, number: int, mark: str) -> None:
+        """Die of a signal, but not again once the file `mark` is there."""
+        if not Path(mark).exists():
+            Path(mark).touch()
+            os.kill(os.getpid(), number)
+
+    def learn_and_die(self, steps: int, until: int) -> None:
+        """Take `steps` steps from the newest checkpoint on, save and die, until the checkpoint is of step `until`."""
+        saved = [int(each.name.removeprefix("step-")) for each in (self.run_path / "checkpoints").glob("step-*")]
+        self.step = max(saved, default=0)
+        if self.step < until:
+            self.train(self.step + steps, 0.0, tell_end=False)
+            self.save()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def tell_adjusted(self) -> None:
+        """Say which fields the supervisor handed over as changed."""
+        self.channel.send("note", text=f"adjusted {json.dumps(self.adjusted)}")
 
     def hang(self) -> None:
         """Take in nothing, and no signal that can be refused."""
@@ -121,6 +189,9 @@ class FakeWorker:
 
     def fail(self, text: str) -> None:
         raise RuntimeError(text)
+
+    def finish(self) -> None:
+        self.channel.send("outcome", outcome="finished", why="all is done", step=self.step)
 
     def leave(self, status: int) -> None:
         sys.exit(status)

@@ -26,4 +26,5 @@ def read_hardware() -> Hardware:
 if __name__ == "__main__":
     queue.read_hardware = read_hardware
     queue.LOOK_SECONDS = 0.1
+    queue.SILENT_SECONDS = float(os.environ.get("SILENT_SECONDS", queue.SILENT_SECONDS))
     sys.exit(supervisor.main(sys.argv[1:]))

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.run.directory import create_run, find_run, list_runs, write_atomically
-from engine.run.launch import launch, liveness
+from engine.run.launch import launch
+from engine.run.liveness import liveness
 from engine.run.summary import summaries
 from engine.spec import RunSpec
 from profiles.problem import Problem

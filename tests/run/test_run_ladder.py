@@ -13,11 +13,13 @@ from waiting import end_of, events_of, wait_until
 from engine.run.directory import RunDirectory, create_run
 from engine.run.endings.descent import Shortage, go_down
 from engine.run.endings.exhaustion import KillCounter, shortage
-from engine.run.launch import launch, liveness, resume, stop
+from engine.run.launch import launch, resume, stop
+from engine.run.liveness import liveness
 from engine.run.processes.recorded import recorded_processes
 from engine.run.summary import summarise
 from engine.run.telemetry.events import Event
-from engine.run.telemetry.folding import Folding, read_state
+from engine.run.telemetry.folding import Folding
+from engine.run.telemetry.reading import read_state
 from engine.run.telemetry.recording import Recording
 from engine.run.telemetry.snapshot import load_snapshot, save_snapshot
 from engine.spec import RunSpec, parse_spec
@@ -113,11 +115,11 @@ def test_native_code_that_dies_of_memory_is_known_by_its_last_words(spec: RunSpe
     assert (rung["where"], rung["what"]) == ("evaluation", "terminate called: std::bad_alloc")
 
 
-def test_a_worker_that_was_killed_is_not_started_again_blindly(spec: RunSpec, script: Script):
+def test_a_worker_that_was_killed_is_not_taken_for_one_that_ran_out_of_memory(spec: RunSpec, script: Script):
     script(["crash_unless", "train.micro_batch", "working", 9], ["train", 1, 0])
     run = launch(spec)
-    assert end_of(run)["why"] == "the worker was killed from outside, often by the kernel when memory ran out"
-    assert not of_kind(run, "ladder")
+    assert end_of(run)["cause"] == "worker_killed"
+    assert not of_kind(run, "ladder") and len(of_kind(run, "restart")) == 1
 
 
 def test_a_stop_that_meets_the_want_of_memory_ends_the_run_and_the_resume_takes_less(spec: RunSpec, script: Script):

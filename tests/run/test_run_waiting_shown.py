@@ -8,7 +8,7 @@ from waiting import wait_until
 
 from engine.run.launch import launch, stop
 from engine.run.summary import summarise
-from engine.run.telemetry.folding import read_state
+from engine.run.telemetry.reading import read_state
 from engine.spec import RunSpec
 from tui.commands.wording import event_text, progress_text
 
@@ -30,5 +30,5 @@ def test_a_paused_run_says_what_it_waits_for_and_a_second_stop_reaches_its_worke
 
 def test_waiting_and_rungs_are_told_in_words():
     text = "needs 8.1 GiB of GPU 0, 3.2 GiB are free: python (alice, pid 4711) holds 6.1 GiB"
-    assert event_text({"kind": "queued", "seq": 1, "text": text}) == f"waiting: {text}"
+    assert event_text({"kind": "queued", "seq": 1, "text": text}) == f"queued: {text}"
     assert event_text({"kind": "ladder", "seq": 1, "text": "memory ran out"}) == "memory ran out"

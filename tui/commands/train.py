@@ -17,6 +17,7 @@ from engine.spec import RunSpec, parse_spec, read_toml, resolve_paths, set_value
 from profiles.hardware import probe
 from profiles.problem import Problem, printable
 from tui.commands import status
+from tui.commands.log_out import warn_of_log_out
 from tui.commands.output import Output, table
 from tui.commands.watch import add_wait_argument, watch_run
 from tui.format import bytes_text, count_text, counted
@@ -70,9 +71,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a setting, such as method.rank=32 or train.epochs=2; may be given again",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the settings as a SPEC.toml; start nothing")
-    parser.add_argument("--queue", action="store_true", help="wait until the memory that the run needs is free")
+    add_queue_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_wait_argument(parser)
+
+
+def add_queue_arguments(parser: argparse.ArgumentParser) -> None:
+    """How a run waits, for the commands that start an engine."""
+    parser.add_argument(
+        "--queue",
+        action="store_true",
+        help="wait in the queue: start once no other run of finetui trains on the device and the memory is free",
+    )
+    parser.add_argument(
+        "--after", metavar="RUN", help="wait until RUN has ended, however it ends, and then in the queue"
+    )
+    parser.add_argument(
+        "--beside",
+        action="store_true",
+        help="wait in the queue for memory only: start beside other runs, though each is slower then",
+    )
 
 
 @dataclass(frozen=True)
@@ -86,18 +104,23 @@ class _Job:
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
+    after = find_run(arguments.after).name if arguments.after is not None else None
     job = _job(arguments)
     if arguments.dry_run:
         _print_job(job, arguments.json, output)
         return status.DONE
-    if not arguments.queue:
+    waits = arguments.queue or arguments.after is not None or arguments.beside
+    if not waits:
         _warn_of_memory(job.spec, output)
-    started = launch(job.spec, wait=arguments.queue)
+    warn_of_log_out(output)
+    started = launch(job.spec, wait=waits, after=after, beside=arguments.beside, tell=output.warn)
     if arguments.json:
         output.json({"run": started.name, "path": str(started.path), **_as_dict(job)}, indent=None)
     else:
         output.lines(_reason_lines(job))
-        output.line(f"started {started.name}")
+        output.line(f"{'queued' if waits else 'started'} {started.name}")
+        if waits:
+            output.line("  it begins by itself when its turn comes; see the line: finetui queue")
         output.line(f"  it goes on without this terminal; watch it: finetui watch {started.name}")
     return watch_run(started, output, as_json=arguments.json) if arguments.wait else status.DONE
 

@@ -1,16 +1,28 @@
-"""A run's place in the line of those that wait for memory: the oldest goes first, and takes it before others look."""
+"""A run's place in the line of those that wait: it looks again and again, and once its turn has come it takes its
+memory before the others look.
+
+Its turn comes once the run it is to come after has ended, none before it could start, no other run of finetui is on
+its device (two at once each take twice as long, and their memory is less sure), and its memory is free.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine.run.directory import RunDirectory, runs_root
-from engine.run.processes.lock import let_go, take_lock
-from engine.run.waiting.claims import Claim, claims_of_others, write_claim
-from engine.run.waiting.room import Room, estimate_for, room_on
+from engine.run.start import Start
+from engine.run.waiting.claims import Claim, left_claim, write_claim
+from engine.run.waiting.line import join, standing
+from engine.run.waiting.look import Look
+from engine.run.waiting.neighbours import neighbours
+from engine.run.waiting.order import holding_the_line
+from engine.run.waiting.predecessor import has_ended, require_run
+from engine.run.waiting.room import estimate_for, room_on
+from profiles.problem import Problem
 
 if TYPE_CHECKING:
     from engine.spec import RunSpec
@@ -19,11 +31,14 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 2.0
 """Between two looks at the memory; a driver takes some milliseconds for one."""
 
-_Answer = tuple[bool, dict[str, Any] | None]
-"""Whether the memory was promised to the run just now; if not, why it waits still (None: nothing could be told)."""
+SILENT_SECONDS = 30.0
+"""After so long without a look, fifteen of them missed, a run holds up the others no more, and says that it is stuck.
+A driver that has to be woken for a look takes a few seconds."""
 
-# What a person would see as news: free memory moves by this share of the device all the time.
+# What a person would see as news: free memory moves by this share of the device all the time, and each time it is told
+# a line goes into the journal of a run that may wait for days.
 _NEWS_SHARE = 1 / 64
+_NEWS_SECONDS = 30.0
 
 
 def read_hardware() -> Hardware:
@@ -39,18 +54,34 @@ class PlaceInLine:
     It reads the machine in a thread of its own, so that a driver that hangs holds up neither a stop nor the journal.
     """
 
-    def __init__(self, run: RunDirectory, spec: RunSpec):
-        """Take a place at the end of the line. Raises Problem for a model that cannot be read, OSError."""
+    def __init__(self, run: RunDirectory, spec: RunSpec, start: Start):
+        """Take a place in the line; one whose engine died while it waited still waits for the same run. Raises Problem
+        for a model that cannot be read, and where the run would wait for itself or for one that there is not, OSError.
+        """
         self._run = run
+        if start.after is not None:
+            require_run(start.after)
         hardware = read_hardware()
         self._estimate = estimate_for(spec, hardware)
-        room = room_on(hardware, self._estimate, run)
-        self.claim = Claim(room.device, room.needed_bytes, time.time(), waiting=True)
-        write_claim(run, self.claim)
+        room = room_on(hardware, self._estimate, neighbours(run))
+        left = left_claim(run)
+        waited_for = left.after if left is not None and left.waiting else ""
+        claim = Claim(
+            room.device,
+            room.needed_bytes,
+            left.since if left is not None else time.time(),
+            waiting=True,
+            after=start.after or waited_for,
+            beside=start.beside or (left is not None and left.beside),
+        )
+        self.claim = join(run, claim)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue")
-        self._pending: Future[_Answer] | None = None
+        self._pending: Future[tuple[bool, Look]] | None = None
         self._asked_at = float("-inf")
         self._told: dict[str, Any] | None = None
+        self._told_at = float("-inf")
+        self._last_signs: dict[str, tuple[int, float]] = {}
+        self._seen = self._look_around(hardware)
 
     def look(self) -> tuple[bool, dict[str, Any] | None]:
         """Whether the memory is this run's now, and the fields of a `queued` event when there is news. Never waits."""
@@ -60,48 +91,77 @@ class PlaceInLine:
                 self._pending = self._thread.submit(self._ask)
             return False, None
         if not self._pending.done():
-            return False, None
+            if time.monotonic() - self._asked_at < SILENT_SECONDS:
+                return False, None
+            return False, self._news(f"has long had no answer about {self.claim.device}; its driver may hang")
         pending, self._pending = self._pending, None
         try:
-            granted, facts = pending.result()
-        except OSError:
-            return False, None  # a machine that cannot be read now (its disk is full, say) is looked at again
-        if facts is None or not self._is_news(facts):
-            return granted, None
-        self._told = facts
-        return granted, facts
+            granted, self._seen = pending.result()
+        except (OSError, Problem) as error:  # such as a disk that is full; it looks again
+            said = error.strerror if isinstance(error, OSError) else f"{error.where}: {error.what}"
+            return False, self._news(f"cannot tell whether its turn has come: {said}")
+        return granted, None if granted else self._news()
 
-    def _ask(self) -> _Answer:
+    def _ask(self) -> tuple[bool, Look]:
         hardware = read_hardware()
-        try:
-            lock = take_lock(runs_root() / ".queue.lock")
-        except BlockingIOError:
-            return False, None  # another run looks at this moment
-        try:
-            room = room_on(hardware, self._estimate, self._run)
-            mine = (self.claim.since, self._run.name)
-            line = claims_of_others(self._run, self.claim.device)
-            ahead = sum(claim.waiting and (claim.since, other.name) < mine for other, claim in line)
-            if ahead or not room.fits:
-                return False, waiting_facts(room, ahead)
-            self.claim = replace(self.claim, waiting=False)
+        if self.claim.after and has_ended(self.claim.after):
+            self.claim = replace(self.claim, after="")  # for good, though that run may be resumed later
+        if left_claim(self._run) != self.claim:  # it may have been damaged or lost, too
             write_claim(self._run, self.claim)
-            return True, None
-        finally:
-            let_go(lock)
+        os.utime(self._run.claim_path)  # the others see that this one looks
+        seen = self._look_around(hardware)
+        if not seen.its_turn:
+            return False, seen
+        with holding_the_line():
+            again = self._look_around(hardware)
+            # One that began since the machine was read may have taken of the memory that was free then.
+            if not again.its_turn or again.training != seen.training:
+                return False, again
+            write_claim(self._run, replace(self.claim, waiting=False))
+            return True, again
 
-    def _is_news(self, facts: dict[str, Any]) -> bool:
-        told = self._told
-        if told is None or told["ahead"] != facts["ahead"]:
-            return True
-        if [each["pid"] for each in told["holders"]] != [each["pid"] for each in facts["holders"]]:
-            return True
-        return abs(told["free_bytes"] - facts["free_bytes"]) >= facts["total_bytes"] * _NEWS_SHARE
+    def _look_around(self, hardware: Hardware) -> Look:
+        around = neighbours(self._run)
+        stands = standing(self._run, self.claim, around)
+        return Look(
+            self.claim,
+            room_on(hardware, self._estimate, around),
+            stands.place,
+            sum(not self._is_silent(other) for other in stands.ahead),
+            tuple(each.run.name for each in around if each.trains_on(self.claim.device)),
+        )
+
+    def _is_silent(self, other: RunDirectory) -> bool:
+        """Whether a waiting run has not looked for long, by this process's own clock: a wall clock may be set."""
+        try:
+            sign = other.claim_path.stat().st_mtime_ns
+        except OSError:
+            return False
+        last, since = self._last_signs.get(other.name, (None, 0.0))
+        if sign != last:
+            self._last_signs[other.name] = (sign, time.monotonic())
+            return False
+        return time.monotonic() - since > SILENT_SECONDS
+
+    def _news(self, trouble: str = "") -> dict[str, Any] | None:
+        """What there is to tell, if a person does not know it yet."""
+        facts, told, now = self._seen.news(trouble), self._told, time.monotonic()
+        if told is None or _gist(told) != _gist(facts):
+            is_news = True
+        else:
+            is_news = now - self._told_at >= _NEWS_SECONDS and told["text"] != facts["text"] and _moved(told, facts)
+        if not is_news:
+            return None
+        self._told, self._told_at = facts, now
+        return facts
 
 
-def waiting_facts(room: Room, ahead: int) -> dict[str, Any]:
-    """The fields of a `queued` event."""
-    text = room.sentence() if not room.fits else f"needs {room.device} when its turn comes"
-    if ahead:
-        text += f"; {ahead} {'run waits' if ahead == 1 else 'runs wait'} before it"
-    return {**room.as_dict(), "ahead": ahead, "text": text}
+def _gist(facts: dict[str, Any]) -> list[Any]:
+    """What of a `queued` event's fields is news whenever it changes."""
+    return [facts[name] for name in ("place", "ahead", "after", "others", "trouble")]
+
+
+def _moved(told: dict[str, Any], facts: dict[str, Any]) -> bool:
+    """Whether the memory is taken by others, or clearly more or less of it is free."""
+    before, after = ({holder["pid"] for holder in each["holders"]} for each in (told, facts))
+    return before != after or abs(told["free_bytes"] - facts["free_bytes"]) >= facts["total_bytes"] * _NEWS_SHARE

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.run.directory import RunDirectory, runs_root
-from engine.run.processes.recorded import recorded_processes
 from engine.run.sizes import size_text
-from engine.run.waiting.claims import Claim, claims_of_others, other_runs
+from engine.run.waiting.neighbours import Neighbour, neighbours
 from profiles.problem import printable
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def room_for(spec: RunSpec, hardware: Hardware | None = None) -> Room:
     from profiles.hardware import probe
 
     hardware = hardware or probe(runs_root())
-    return room_on(hardware, estimate_for(spec, hardware), None)
+    return room_on(hardware, estimate_for(spec, hardware), neighbours(None))
 
 
 def estimate_for(spec: RunSpec, hardware: Hardware) -> MemoryEstimate:
@@ -89,17 +88,17 @@ def estimate_for(spec: RunSpec, hardware: Hardware) -> MemoryEstimate:
     return predict(spec, read_geometry(spec.model.path), hardware)
 
 
-def room_on(hardware: Hardware, estimate: MemoryEstimate, run: RunDirectory | None) -> Room:
-    """The room for `estimate` on the first device of `hardware`; `run` is the one that asks, if it is there yet."""
+def room_on(hardware: Hardware, estimate: MemoryEstimate, around: Sequence[Neighbour]) -> Room:
+    """The room for `estimate` on the first device of `hardware`, with the runs `around` the one that asks."""
     from engine.propose import budget_bytes
 
     gpu = hardware.gpus[0] if hardware.gpus else None
     device = f"GPU {gpu.index}" if gpu is not None else "RAM"
     free = gpu.free_bytes if gpu is not None else hardware.ram.available_bytes
     total = gpu.total_bytes if gpu is not None else hardware.ram.total_bytes
-    ours = _workers_of_others(run)
+    ours = {each.worker.pid: each.run for each in around if each.worker is not None}
     holders = _gpu_holders(hardware, ours) if gpu is not None else _ram_holders(ours)
-    promised = _promised_bytes([pair for pair in claims_of_others(run, device) if not pair[1].waiting], holders)
+    promised = _promised_bytes([each for each in around if each.was_promised(device)], holders)
     named = [each for each in holders if each.bytes is None or each.bytes > total * _LEAST_HOLDING_SHARE]
     return Room(
         device,
@@ -124,12 +123,6 @@ def device_name(plan: Mapping[str, Any], reading: Mapping[str, Any]) -> str | No
         return "RAM"
     gpus = reading.get("gpus") or []
     return f"GPU {gpus[0]['index']}" if gpus else None
-
-
-def _workers_of_others(run: RunDirectory | None) -> dict[int, RunDirectory]:
-    """The live runs but `run` by the pid of their worker."""
-    workers = ((recorded_processes(other).get("worker"), other) for other in other_runs(run))
-    return {worker.pid: other for worker, other in workers if worker is not None and worker.is_alive()}
 
 
 def _gpu_holders(hardware: Hardware, ours: dict[int, RunDirectory]) -> list[Holder]:
@@ -159,13 +152,14 @@ def _name(command: str, pid: int, ours: dict[int, RunDirectory]) -> str:
     return f"run {ours[pid].spec_name}" if pid in ours else printable(command, 24)
 
 
-def _promised_bytes(running: Sequence[tuple[RunDirectory, Claim]], holders: Sequence[Holder]) -> int:
+def _promised_bytes(started: Sequence[Neighbour], holders: Sequence[Holder]) -> int:
     """What runs that were started are still going to take, by what was predicted for them."""
     held = {holder.pid: holder.bytes for holder in holders}
     promised = 0
-    for run, claim in running:
-        worker = recorded_processes(run).get("worker")
-        taken = held.get(worker.pid, 0) if worker is not None else 0
+    for each in started:
+        assert each.claim is not None
+        needed = each.claim.needed_bytes
+        taken = held.get(each.worker.pid, 0) if each.worker is not None else 0
         # Where the driver does not say what a process holds, one that is on the device counts as having taken it all.
-        promised += max(0, claim.needed_bytes - (claim.needed_bytes if taken is None else taken))
+        promised += max(0, needed - (needed if taken is None else taken))
     return promised

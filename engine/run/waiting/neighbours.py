@@ -1,0 +1,47 @@
+"""The other runs that matter to one that waits: those with a claim, and those with a worker, read once for a look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.run.directory import RunDirectory
+from engine.run.processes.identity import ProcessIdentity
+from engine.run.processes.recorded import recorded_processes
+from engine.run.waiting.claims import Claim, is_live, left_claim, other_runs
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A run with its `claim`, if its engine lives (`live`) or died with one, and its `worker`, while that lives."""
+
+    run: RunDirectory
+    claim: Claim | None
+    live: bool
+    worker: ProcessIdentity | None
+
+    def waits_for(self, device: str) -> bool:
+        return self.live and self.claim is not None and self.claim.waiting and self.claim.device == device
+
+    def was_promised(self, device: str) -> bool:
+        """Whether it has memory of `device`, or may take it at any moment."""
+        return self.live and self.claim is not None and not self.claim.waiting and self.claim.device == device
+
+    def trains_on(self, device: str) -> bool:
+        """Whether it is on `device`, or just about to be. Where a run has a worker and has not said what it will train
+        on, it may be this device."""
+        if self.claim is not None and self.claim.device != device:
+            return False
+        return self.worker is not None or self.was_promised(device)
+
+
+def neighbours(run: RunDirectory | None) -> list[Neighbour]:
+    """Those of `run`, the newest first; of all runs without one. Raises Problem when the runs cannot be read."""
+    found = []
+    for other in other_runs(run):
+        claim = left_claim(other)
+        live = claim is not None and is_live(other)
+        worker = recorded_processes(other).get("worker")
+        worker = worker if worker is not None and worker.is_alive() else None
+        if live or worker is not None:
+            found.append(Neighbour(other, claim, live, worker))
+    return found
