@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command import Finetui
 
-from tui.commands.checks import check_home, check_logout, check_terminal, judge_libraries
+from tui.commands.checks import check_home, check_terminal, judge_libraries
 from tui.terminal import Terminal
 
 VERSIONS = {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2", "accelerate": "1.15.0"}
@@ -66,42 +66,6 @@ def test_a_home_that_cannot_be_written_to_fails(tmp_path: Path):
 )
 def test_terminals(terminal: Terminal, level: str):
     (check,) = check_terminal(terminal, "xterm")
-    assert check.level == level
-
-
-@pytest.mark.parametrize(
-    ("files", "cgroup", "level"),
-    [
-        ({}, "/user.slice/session-1.scope", "ok"),
-        ({"etc/systemd/logind.conf": "#KillUserProcesses=yes"}, "/user.slice/session-1.scope", "ok"),
-        ({"etc/systemd/logind.conf": "KillUserProcesses=yes"}, "/user.slice/session-1.scope", "warn"),
-        (
-            {
-                "etc/systemd/logind.conf": "KillUserProcesses=yes",
-                "usr/lib/systemd/logind.conf.d/50-keep.conf": "[Login]\nKillUserProcesses=no",
-            },
-            "/user.slice/session-1.scope",
-            "ok",
-        ),
-        (
-            {"etc/systemd/logind.conf": "KillUserProcesses=yes", "var/lib/systemd/linger/ada": ""},
-            "/user.slice/session-1.scope",
-            "warn",
-        ),
-        (
-            {"etc/systemd/logind.conf": "KillUserProcesses=yes", "var/lib/systemd/linger/ada": ""},
-            "/user.slice/user-1000.slice/user@1000.service/app.slice/run-1.scope",
-            "ok",
-        ),
-    ],
-)
-def test_whether_logging_out_ends_runs(tmp_path: Path, files: dict[str, str], cgroup: str, level: str):
-    for name, text in files.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    (tmp_path / "cgroup").write_text(f"0::{cgroup}\n")
-    (check,) = check_logout(tmp_path, tmp_path / "cgroup", "ada")
     assert check.level == level
 
 

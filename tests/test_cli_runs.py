@@ -109,6 +109,18 @@ def test_a_spec_file_gives_the_run_its_settings(cli: Finetui, tmp_path: Path):
     assert (shown["spec"]["train"]["epochs"], shown["spec"]["method"]["rank"]) == (3.0, 4)
 
 
+def test_a_person_has_the_trainer_restarted(cli: Finetui, long_run: str):
+    asked = cli("restart", long_run)
+    assert asked.status == 0 and "another trainer" in asked.stdout, asked.stderr
+    deadline = time.monotonic() + ENGINE_SECONDS
+    while (shown := cli("show", long_run, "--json").json())["attempts"] < 2:
+        assert time.monotonic() < deadline
+    (restart,) = shown["restarts"]
+    assert "a person asked" in restart["what"]
+    assert "restarted once" in cli("show", long_run).stdout
+    assert cli("restart", "nosuch").status == 2
+
+
 def test_stop_and_resume(cli: Finetui, long_run: str):
     assert cli("stop", long_run).status == 0
     watched = cli("watch", long_run)

@@ -5,7 +5,6 @@ Everything that takes time is imported late or happens in a thread: the first te
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -18,17 +17,23 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from profiles.problem import printable
-from tui.follow import Follower, MachineRead, ReadFailed, RunRead, RunsRead, Source
+from tui.attention import Attention, NewsDesk
+from tui.follow import Follower, MachineRead, OrphansRead, ReadFailed, RunRead, RunsRead, Source
 from tui.keys import KeyedScreen, RunScreen, app_bindings
+from tui.leaving import AppDriver, OutsideEnd
 from tui.screen_update import CompositorUpdate, ScreenCells
 from tui.screens.home import HomeScreen
 from tui.terminal import Terminal
 from tui.theme import NO_COLOR_THEME, THEME, look_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import RenderableType
 
     from engine.run.directory import RunDirectory
+    from engine.run.processes.identity import ProcessIdentity
+    from engine.run.summary import RunSummary
 
 SMALLEST = (40, 12)
 """Columns and rows below which the app shows one sentence."""
@@ -51,7 +56,7 @@ class FinetuiApp(App[None]):
     ):
         self.terminal = terminal or Terminal.detect()
         self.look = look_for(self.terminal)
-        super().__init__(ansi_color=True if self.terminal.no_color else None)
+        super().__init__(driver_class=AppDriver, ansi_color=True if self.terminal.no_color else None)
         self.animation_level = "none"
         self.register_theme(THEME)
         self.theme = NO_COLOR_THEME if self.terminal.no_color else THEME.name
@@ -60,12 +65,17 @@ class FinetuiApp(App[None]):
         self._source = source
         self._may_open_live_run = start == "home"
         self._interrupted_at = 0.0
+        self._attention = Attention(self.terminal, self._write)
+        self._desk = NewsDesk()
+        self._asked_about: set[ProcessIdentity] = set()
+        self._outside_end = OutsideEnd(self.exit, lambda: self._driver)
         self.follower: Follower | None = None
 
     def get_default_screen(self) -> Screen:
         return HomeScreen()
 
     def on_mount(self) -> None:
+        self._outside_end.begin()
         if not isinstance(self._start, str):
             self.open_run(self._start)
         self.app_resume_signal.subscribe(self, lambda _: self.do_redraw())
@@ -87,13 +97,17 @@ class FinetuiApp(App[None]):
             self.follower.close()
 
     def run(self, *args: Any, **options: Any) -> None:
-        """Run the app until it is left. SIGHUP ends it: with the signal ignored, an orphaned app would spin."""
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        return super().run(*args, **options)
+        """Run the app until it is left; does not return when it is ended from outside."""
+        self._outside_end.listen()
+        try:
+            return super().run(*args, **options)
+        finally:
+            self._outside_end.finish()
 
     # What the follower read
 
     def on_runs_read(self, message: RunsRead) -> None:
+        self._tell(message.runs)
         for screen in self.screen_stack:
             if isinstance(screen, HomeScreen):
                 screen.show_runs(message.runs)
@@ -105,10 +119,36 @@ class FinetuiApp(App[None]):
 
                 self.open_run(RunDirectory(live.path))
 
+    def _tell(self, runs: Iterable[RunSummary]) -> None:
+        """Call for what became of the runs, and say it where they are not in view."""
+        for each in self._desk.read(runs):
+            self._attention.call(each.title, each.text)
+            if not self._in_view(each.path):
+                self.notify(each.text, title=each.title, markup=False)
+
+    def _in_view(self, path: Path) -> bool:
+        """Whether the screen on top, dialogs aside, shows how this run does."""
+        top = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, KeyedScreen)), None)
+        return isinstance(top, HomeScreen) or (isinstance(top, RunScreen) and top.run.path == path)
+
+    def _write(self, text: str) -> None:
+        """Between two frames, as every write from the event loop is."""
+        if self._driver is not None and not self.is_headless:
+            self._driver.write(text)
+
     def on_machine_read(self, message: MachineRead) -> None:
         for screen in self.screen_stack:
             if isinstance(screen, HomeScreen):
                 screen.show_machine(message.machine)
+
+    def on_orphans_read(self, message: OrphansRead) -> None:
+        """Ask about each, once; the first is asked last and so stands on top."""
+        from tui.run_actions import orphan_dialog
+
+        for orphan in reversed(message.orphans):
+            if orphan.identity not in self._asked_about:
+                self._asked_about.add(orphan.identity)
+                orphan_dialog(self.screen, orphan)
 
     def on_run_read(self, message: RunRead) -> None:
         for screen in self.screen_stack:

@@ -27,11 +27,13 @@ COMMANDS = {
     "inspect": ("tui.commands.inspect", "what a model's folder or a data file is, and its faults"),
     "fit": ("tui.commands.fit", "what training a model would cost here, before it is loaded"),
     "train": ("tui.commands.train", "start a run; it goes on when the terminal is closed"),
+    "queue": ("tui.commands.queue", "the runs that wait, in their order; move one"),
     "runs": ("tui.commands.runs", "all runs, newest first"),
     "show": ("tui.commands.show", "what a run was asked to do and how it went"),
     "watch": ("tui.commands.watch", "follow a run; Ctrl-C leaves it going"),
     "stop": ("tui.commands.stop", "end a run after its present step, all saved"),
     "resume": ("tui.commands.resume", "continue a run from its last checkpoint"),
+    "restart": ("tui.commands.restart", "end a hanging trainer, go on from the last checkpoint"),
     "chat": ("tui.commands.chat", "ask the base and the tuned model the same"),
     "export": ("tui.commands.export", "write the adapter, or the merged model, to a folder"),
 }

@@ -19,6 +19,7 @@ from tui.snapshots import looks_different
 
 if TYPE_CHECKING:
     from engine.run.directory import RunDirectory
+    from engine.run.processes.orphans import Orphan
     from engine.run.summary import RunSummary
     from tui.snapshots import Machine, RunSnapshot
 
@@ -37,6 +38,9 @@ class Source(Protocol):
         """All runs, newest first."""
 
     def machine(self) -> Machine: ...
+
+    def orphans(self) -> tuple[Orphan, ...]:
+        """Processes that runs left behind."""
 
     def follow(self, run: RunDirectory) -> Feed: ...
 
@@ -70,6 +74,14 @@ class RunRead(_Replacing):
         self.snapshot = snapshot
 
 
+class OrphansRead(_Replacing):
+    """Processes were found that runs left behind."""
+
+    def __init__(self, orphans: tuple[Orphan, ...]):
+        super().__init__()
+        self.orphans = orphans
+
+
 class ReadFailed(_Replacing):
     """Something could not be read; it is tried again. Empty `what` means that it works again."""
 
@@ -83,7 +95,11 @@ class Follower(threading.Thread):
 
     RUN_SECONDS = 0.5
     RUNS_SECONDS = 2.0
+    RUNS_BELOW_SECONDS = 10.0
+    """While one run is watched: only to call when another ends or stalls. Reading a hundred takes a moment."""
     MACHINE_SECONDS = 3.0
+    ORPHANS_SECONDS = 600.0
+    """Read at the start and then rarely: every process is looked at, and orphans come of rare accidents."""
 
     def __init__(self, source: Source, post: Callable[[Message], Any]):
         super().__init__(name="finetui-follow", daemon=True)
@@ -101,7 +117,7 @@ class Follower(threading.Thread):
         self._wake.set()
 
     def watch_run(self, run: RunDirectory) -> None:
-        """Read this one run from now on, and post it at once even if it did not change."""
+        """Read this one run from now on, the others now and then, and post it at once even if it did not change."""
         self._last.pop("run", None)
         self._target, self._home = run, False
         self._wake.set()
@@ -112,7 +128,8 @@ class Follower(threading.Thread):
         self._wake.set()
 
     def run(self) -> None:
-        due = {"run": 0.0, "runs": 0.0, "machine": 0.0}
+        due = dict.fromkeys(("run", "runs", "machine"), 0.0)
+        orphans_due = 0.0
         jobs = {
             "run": (self._read_run, self.RUN_SECONDS),
             "runs": (self._read_runs, self.RUNS_SECONDS),
@@ -123,12 +140,16 @@ class Follower(threading.Thread):
             if self._wake.is_set():
                 self._wake.clear()
                 due = dict.fromkeys(due, 0.0)
-            names = ("runs", "machine") if self._home else ("run",)
+            names = ("runs", "machine") if self._home else ("run", "runs")
             for name in names:
                 job, seconds = jobs[name]
                 if now >= due[name] and not self._closed:
                     self._try(name, job)
-                    due[name] = time.monotonic() + seconds
+                    slower = name == "runs" and not self._home
+                    due[name] = time.monotonic() + (self.RUNS_BELOW_SECONDS if slower else seconds)
+            if now >= orphans_due and not self._closed:  # last, so that what is in view comes first
+                self._try("orphans", self._read_orphans)
+                orphans_due = time.monotonic() + self.ORPHANS_SECONDS
             self._wake.wait(max(0.0, min(due[name] for name in names) - time.monotonic()))
 
     def _try(self, name: str, job: Callable[[], None]) -> None:
@@ -165,6 +186,10 @@ class Follower(threading.Thread):
         if runs != self._last.get("runs"):
             self._last["runs"] = runs
             self._post(RunsRead(runs))
+
+    def _read_orphans(self) -> None:
+        if orphans := self._source.orphans():
+            self._post(OrphansRead(orphans))
 
     def _read_machine(self) -> None:
         machine = self._source.machine()

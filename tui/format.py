@@ -105,11 +105,20 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def ordinal_text(number: int) -> str:
+    """ "1st", "2nd", "11th"."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{ending}"
+
+
 def moment_text(unix_seconds: float | None) -> str:
-    """A moment in local time to the minute: "2026-03-01 14:02"."""
+    """A moment in local time to the minute: "2026-03-01 14:02"; unknown where no calendar has it."""
     if unix_seconds is None:
         return UNKNOWN
-    return datetime.datetime.fromtimestamp(unix_seconds).strftime("%Y-%m-%d %H:%M")
+    try:
+        return datetime.datetime.fromtimestamp(unix_seconds).strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, ValueError, OSError):
+        return UNKNOWN
 
 
 def _byte_unit(count: float) -> int:

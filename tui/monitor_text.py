@@ -17,12 +17,25 @@ from tui.format import (
     duration_text,
     learning_rate_text,
     loss_text,
+    moment_text,
     rate_text,
     share_text,
     steps_text,
 )
 from tui.measured_words import held_out_words, metric_words
-from tui.run_words import adjusted_words, out_of_memory_words, probe_words
+from tui.run_words import (
+    ASCII_STALL_GLYPH,
+    CAUSE_WORDS,
+    STALL_GLYPH,
+    adjusted_words,
+    continued_words,
+    key_remedy,
+    out_of_memory_words,
+    probe_words,
+    restart_words,
+    throttle_words,
+    why_words,
+)
 from tui.snapshots import RunSnapshot
 from tui.source_words import waste_words
 from tui.theme import Look
@@ -38,10 +51,15 @@ def title_line(snapshot: RunSnapshot, width: int, look: Look) -> Text:
     word = snapshot.word
     glyph, style = look.state(word)
     left = Text().append(snapshot.run.spec_name, style=look.strong).append(f"  {glyph} {word}", style=style)
-    if snapshot.liveness == "live" and snapshot.state.stop_requested:
-        left.append(f"{look.separator}stopping after this step", style=look.warn)
-    if lean := out_of_memory_words(snapshot.state):
-        left.append(f"{look.separator}{lean}", style=look.warn)
+    state = snapshot.state
+    if snapshot.stalled:
+        left.append(f" {look.glyph(STALL_GLYPH, ASCII_STALL_GLYPH)} stalled", style=look.warn)
+    ended_by = CAUSE_WORDS.get(snapshot.ending.cause, "") if snapshot.ending else ""
+    stopping = "stopping after this step" if snapshot.liveness == "live" and state.stop_requested else ""
+    words = (ended_by, stopping, throttle_words(state, look.degree), out_of_memory_words(state), restart_words(state))
+    for each in (*words, continued_words(state)):
+        if each:
+            left.append(f"{look.separator}{each}", style=style if each is ended_by else look.warn)
     right = Text()
     if spec := snapshot.spec:
         data = spec.data.paths[0].name + (f" +{len(spec.data.train) - 1}" if len(spec.data.train) > 1 else "")
@@ -52,6 +70,10 @@ def title_line(snapshot: RunSnapshot, width: int, look: Look) -> Text:
 def progress_line(snapshot: RunSnapshot, pace: float | None, width: int, look: Look) -> Text:
     """How far it is, at what rate, and how long it takes. `pace` is the present phase's, in things per second."""
     state, planned = snapshot.state, snapshot.state.planned_steps
+    if snapshot.stalled:
+        # No clock that ticks: how long it was when it was noticed, with the moment, tells as much and costs nothing.
+        told, noticed = state.stall["text"], f" (noticed {moment_text(state.stall['at'])})"
+        return cut(Text(told + noticed if len(told + noticed) <= width else told, style=look.warn), width, look)
     in_phase = snapshot.liveness == "live" and state.phase != "training"
     if in_phase and state.phase in ("queued", "paused"):
         # Nothing moves: what it waits for is all there is to tell.
@@ -197,6 +219,17 @@ def note_blocks(snapshot: RunSnapshot, width: int, look: Look) -> list[Block]:
     return blocks or [[Text("nothing to note", style=look.dim)]]
 
 
+def stack_blocks(snapshot: RunSnapshot, width: int, look: Look) -> list[Block]:
+    """Where the worker hangs: what its process does, then its stack, innermost first."""
+    stall = snapshot.state.stall
+    if not stall:
+        return [[Text("the trainer is heard again", style=look.dim)]]
+    lines = field_lines("process", stall["process"], width, look)
+    for number, frame in enumerate(reversed(stall["stack"])):
+        lines += field_lines("" if number else "it is at", frame, width, look, most_lines=2)
+    return [[line] for line in lines]
+
+
 def sample_blocks(snapshot: RunSnapshot, width: int, height: int, look: Look) -> list[Block]:
     """Held-out rows answered by both models: one block each, four lines where the panel is low."""
     blocks: list[Block] = []
@@ -218,20 +251,24 @@ def sample_blocks(snapshot: RunSnapshot, width: int, height: int, look: Look) ->
     return blocks
 
 
-def result_blocks(snapshot: RunSnapshot, width: int, look: Look) -> list[Block]:
-    """What came of the run and what to do now; while it runs, what was measured so far."""
-    state = snapshot.state
+def result_blocks(snapshot: RunSnapshot, width: int, height: int, look: Look) -> list[Block]:
+    """What came of the run and what to do now; while it runs, what was measured so far. Where the panel is low, why
+    and remedy have two lines each."""
+    state, ending = snapshot.state, snapshot.ending
     lines: list[Text] = []
-    problem = state.problem
-    if snapshot.word == "failed":
-        why = problem["what"] if problem else state.why or _last_words(snapshot)
-        where = f"{problem['where']}: " if problem else ""
-        lines += field_lines("failed", f"{where}{why}", width, look, look.bad)
-        fix = problem["fix"] if problem else "See the log (v). r continues from the last checkpoint."
-        lines += field_lines("remedy", fix, width, look)
-    elif snapshot.word == "stopped":
-        why = state.why or f"at step {state.step:,}"
-        lines += field_lines("stopped", f"{why}. r resumes it.", width, look)
+    most = 2 if height <= 6 else 6
+    if ending is not None and ending.outcome != "finished":
+        style = look.bad if ending.outcome == "failed" else ""
+        why = why_words(ending.cause, ending.why) or f"at step {state.step:,}"
+        lines += field_lines(ending.outcome, why, width, look, style, most)
+        if remedy := key_remedy(ending.remedy, snapshot.run.name):
+            lines += field_lines("remedy", remedy, width, look, most_lines=most)
+    elif snapshot.stalled:
+        lines += field_lines("stalled", state.stall["text"], width, look, look.warn, most)
+        keys = Text(" " * FIELD_WIDTH, no_wrap=True)
+        for key, what in (("x", "restarts it"), ("s", "stops it"), ("v", "shows the stack")):
+            keys.append(f"{key} ", style=look.accent).append(f"{what}   ", style=look.dim)
+        lines.append(keys)
     elif snapshot.liveness == "live" and state.phase in ("queued", "paused"):
         lines += field_lines(state.phase, state.phase_detail, width, look, look.warn, most_lines=6)
     arrow = look.glyph("→", "->")
@@ -257,10 +294,6 @@ def _held_out_words(plan: Mapping[str, Any]) -> str:
     held_out, measured = plan.get("held_out_rows"), plan.get("measured_rows")
     told = f"{count_text(held_out)} held out"
     return told if measured in (None, held_out) else f"{told}, {count_text(measured)} of them measured"
-
-
-def _last_words(snapshot: RunSnapshot) -> str:
-    return "the engine died" + (f": {snapshot.log[-1]}" if snapshot.log else " and left no log")
 
 
 def fact_lines(snapshot: RunSnapshot, width: int, look: Look) -> list[Text]:

@@ -1,7 +1,8 @@
-"""What happened to a run's memory, in words: its trial step, and what it gave up when memory ran out."""
+"""What happened to a run, in words: how it ended and what to do, its trial step, and what it gave up for memory."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,67 @@ from tui.format import bytes_text, counted, difference_text
 
 if TYPE_CHECKING:
     from engine.run.telemetry.events import RunState
+
+# Each cause of an end that needs a word of its own, beside "finished" and "stopped"; see engine.run.endings.causes.
+CAUSE_WORDS = {
+    "gpu_memory": "out of GPU memory",
+    "host_memory": "out of memory",
+    "disk_full": "disk full",
+    "not_finite": "not a number",
+    "device_lost": "GPU lost",
+    "driver_fault": "GPU fault",
+    "machine_restarted": "machine restarted",
+    "engine_killed": "engine killed",
+    "worker_killed": "trainer killed",
+    "worker_crashed": "trainer crashed",
+    "changed": "changed since",
+    "input": "bad input",
+    "fault": "finetui failed",
+}
+
+
+STALL_GLYPH, ASCII_STALL_GLYPH = "▲", "!"
+"""Beside the word "stalled", which a live run has while nothing is heard of its worker."""
+
+CUT_OFF = ("machine_restarted", "engine_killed")
+"""Causes of an end that came over the run from outside: it may simply go on."""
+
+
+def why_words(cause: str, why: str) -> str:
+    """Why a run ended, after the word for its cause: "GPU lost: Unable to determine the device handle"; the word alone
+    where nothing more is known, and the reason alone where it says as much itself."""
+    word = CAUSE_WORDS.get(cause, "")
+    if why and all(part in why.lower() for part in word.lower().split() if len(part) > 2):
+        return why
+    return f"{word}: {why}" if word and why else word or why
+
+
+def key_remedy(remedy: str, name: str) -> str:
+    """A remedy with the app's key where it names the command that resumes the run called `name`."""
+    return re.sub(rf"`finetui resume {re.escape(name)}[^`]*`", "r", remedy)
+
+
+def restart_words(state: RunState) -> str:
+    """How often the worker was started again in its attempts; nothing where it never was."""
+    return f"restarted {times_text(len(state.restarts))}" if state.restarts else ""
+
+
+def throttle_words(state: RunState, degree: str = " °C") -> str:
+    """Which devices run slower to protect themselves: "GPU 0 throttled at 87 °C", with the unit as `degree`."""
+    return ", ".join(
+        f"{device} throttled" + (f" at {fields['celsius']:.0f}{degree}" if fields.get("celsius") is not None else "")
+        for device, fields in state.throttled.items()
+    )
+
+
+def continued_words(state: RunState) -> str:
+    """That a person had the run go on though things had changed; nothing where nobody did."""
+    fields = dict.fromkeys(change["field"] for change in state.continued)
+    return f"continued with {counted(len(fields), 'change')}" if fields else ""
+
+
+def times_text(times: int) -> str:
+    return {1: "once", 2: "twice"}.get(times, f"{times} times")
 
 
 def probe_words(probe: Mapping[str, Any]) -> str:
@@ -23,9 +85,7 @@ def probe_words(probe: Mapping[str, Any]) -> str:
 
 def out_of_memory_words(state: RunState) -> str:
     """How often memory ran out; nothing where it never did."""
-    times = len(state.ladder)
-    often = {1: "once", 2: "twice"}.get(times, f"{times} times")
-    return f"ran out of memory {often}" if times else ""
+    return f"ran out of memory {times_text(len(state.ladder))}" if state.ladder else ""
 
 
 def adjusted_words(state: RunState) -> str:

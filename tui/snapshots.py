@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.run.directory import RunDirectory
-    from engine.run.launch import Liveness
+    from engine.run.endings.causes import Ending
+    from engine.run.liveness import Liveness
     from engine.run.summary import RunStateName
     from engine.run.telemetry.events import RunState
     from engine.spec import RunSpec
@@ -26,6 +27,13 @@ class RunSnapshot:
     log: tuple[str, ...] = ()
     """The last lines of engine.log, without control characters."""
     trouble: str = ""
+    ending: Ending | None = None
+    """How and why it ended, or broke off; None for a live run."""
+
+    @property
+    def stalled(self) -> bool:
+        """Nothing was heard of the worker for much longer than usual."""
+        return self.liveness == "live" and bool(self.state.stall)
 
     @property
     def writes(self) -> bool:
@@ -39,6 +47,8 @@ class RunSnapshot:
             if self.state.phase == "queued":
                 return "queued"
             return "preparing" if self.state.phase in ("preparing", "loading") else "running"
+        if self.ending is not None:
+            return self.ending.outcome
         if self.state.outcome:
             return self.state.outcome
         return "preparing" if self.liveness == "never started" else "failed"

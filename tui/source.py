@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import psutil
 
 from engine.run.directory import RunDirectory, runs_root
-from engine.run.launch import liveness
+from engine.run.liveness import liveness
+from engine.run.processes.orphans import Orphan, find_orphans
 from engine.run.processes.recorded import recorded_processes
-from engine.run.summary import RunSummary, summaries
-from engine.run.telemetry.folding import open_journal
+from engine.run.summary import RunSummary, ending_of, summaries
 from engine.run.telemetry.log import last_lines
+from engine.run.telemetry.reading import FollowedRun
 from profiles.hardware import Hardware, HostFiles, probe
 from profiles.machine.host import read_disk, read_ram
 from profiles.machine.nvml import Nvml
@@ -51,6 +52,9 @@ class EngineSource:
             self._machine = MachineReader()
         return self._machine.read(worker_names(self._live))
 
+    def orphans(self) -> tuple[Orphan, ...]:
+        return tuple(find_orphans())
+
     def follow(self, run: RunDirectory) -> EngineFeed:
         return EngineFeed(run)
 
@@ -60,8 +64,7 @@ class EngineFeed:
 
     def __init__(self, run: RunDirectory):
         self._run = run
-        self._folding, self._tail = open_journal(run)
-        self._damaged_lines = self._tail.damaged
+        self._followed = FollowedRun(run)
         self._log_mark: tuple[int, int] | None = None
         self._snapshot: RunSnapshot | None = None
         self._spec: RunSpec | None = None
@@ -75,22 +78,16 @@ class EngineFeed:
         """The run now; the very same snapshot as before when nothing changed. Raises OSError."""
         # Whether it lives comes first: an engine writes the end before it lets go of its lock.
         alive = liveness(self._run)
-        grown = False
-        while events := self._tail.read(SLICE_BYTES):
-            grown = True
-            for event in events:
-                self._folding.add(event)
-        if self._tail.damaged > self._damaged_lines:
-            self._folding.count_damaged(self._tail.damaged - self._damaged_lines)
-            self._damaged_lines = self._tail.damaged
+        grown = self._followed.catch_up(SLICE_BYTES)
         log_mark = _mark(self._run)
         last = self._snapshot
         if last is not None and not grown and alive == last.liveness and log_mark == self._log_mark:
             return last
         log = last.log if last is not None and log_mark == self._log_mark else log_lines(self._run)
         self._log_mark = log_mark
-        state = self._folding.state()
-        self._snapshot = RunSnapshot(self._run, state, alive, self._spec, log, self._trouble)
+        state = self._followed.state()
+        ending = ending_of(self._run, alive, state)
+        self._snapshot = RunSnapshot(self._run, state, alive, self._spec, log, self._trouble, ending)
         return self._snapshot
 
 

@@ -1,7 +1,8 @@
 """Run folders as the engine would leave them, made up but deterministic: for the app's tests, pictures and benchmark.
 
 As a program it plays a live run: `python tests/tui/fake_run.py ROOT NAME --hz 1 --seconds 60` makes a run folder whose
-journal grows, with its lock held, and prints the folder's path first.
+journal grows, with its lock held, and prints the folder's path first. With --events it takes no steps but appends each
+event that it reads from standard input, a JSON object a line, and lets the lock go after an end.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import json
 import math
 import os
 import random
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +100,16 @@ def step_event(step: int, planned: int, nan_from: int | None = None, mixed: bool
 
 
 def events(
-    planned: int, until: int, outcome: str | None, gpu: bool = True, why: str = "", mixed: bool = False
+    planned: int,
+    until: int,
+    outcome: str | None,
+    gpu: bool = True,
+    why: str = "",
+    mixed: bool = False,
+    then: Iterable[dict[str, Any]] = (),
 ) -> Iterator[dict[str, Any]]:
     """The events of a run of `planned` steps that came to step `until`, as dicts without v, seq and at; of one that
-    learns from SOURCES and measures an accuracy where it is `mixed`."""
+    learns from SOURCES and measures an accuracy where it is `mixed`; `then` are further events after the last step."""
     yield {"kind": "attempt", "number": 1, "resumed_from": None, "worker_pid": 4242}
     yield {"kind": "phase", "phase": "preparing", "detail": "tokenising 4,812 rows", "done": 4812, "total": 4812}
     yield {
@@ -162,6 +170,7 @@ def events(
             measured = {name: int(size * 0.97) for name, size in PREDICTED.items()}
             yield {"kind": "memory", "measured": measured, "peak_bytes": sum(measured.values())}
     yield device_event(until, gpu)
+    yield from then
     if outcome == "finished":
         yield {
             "kind": "evaluation",
@@ -193,6 +202,53 @@ def events(
         yield {"kind": "end", "outcome": outcome, "why": why, "step": until}
 
 
+STALL = {
+    "kind": "stall",
+    "seconds": 312.0,
+    "usual_seconds": 2.4,
+    "phase": "training",
+    "process": "sleeps in the kernel (futex_wait_queue), 3 threads, no CPU time for 5 min",
+    "stack": [
+        'File "engine/train/recipe.py", line 214, in train',
+        'File "engine/train/batches.py", line 88, in __next__',
+        'File "torch/utils/data/dataloader.py", line 1284, in _get_data',
+    ],
+    "text": "nothing was heard of the trainer for 5 min 12 s; a step takes 2.4 s",
+}
+THROTTLE = {"kind": "throttle", "device": "GPU 0", "reason": "heat", "celsius": 91.0, "on": True}
+THROTTLE["text"] = "GPU 0 runs slower to protect itself: 91 °C"
+NOT_FINITE = {
+    "kind": "not_finite",
+    "step": 412,
+    "what": "loss",
+    "rows": ["rows 318 and 1,204 of intake.jsonl", "row 77 of notes"],
+    "checkpoint_step": 400,
+    "learning_rate": 2e-4,
+    "lower_rate": 6.7e-5,
+}
+NOT_FINITE_END = {  # NAME stands for the run's
+    "kind": "end",
+    "outcome": "failed",
+    "cause": "not_finite",
+    "why": "the loss of step 412 is not a number: rows 318 and 1,204 of intake.jsonl, row 77 of notes",
+    "remedy": "Go on from step 400 at a third of the learning rate with `finetui resume NAME --learning-rate 6.7e-05`.",
+    "step": 412,
+}
+RESTART = {
+    "kind": "restart",
+    "number": 1,
+    "cause": "worker_crashed",
+    "what": "the trainer crashed (SIGSEGV)",
+    "step": 400,
+    "text": "the trainer crashed (SIGSEGV); it goes on from step 400 with a new trainer",
+}
+CONTINUED = {
+    "kind": "continued",
+    "changes": [{"field": "torch", "was": "2.11.0", "now": "2.12.1"}],
+    "text": "continued though torch was 2.11.0, is 2.12.1",
+}
+
+
 def make_run(
     root: Path,
     name: str,
@@ -204,8 +260,10 @@ def make_run(
     started_at: float = STARTED_AT,
     method: str = "qlora",
     mixed: bool = False,
+    then: Iterable[dict[str, Any]] = (),
 ) -> Path:
-    """A run folder under `root`/runs with spec.toml, events.jsonl and engine.log. Returns its path."""
+    """A run folder under `root`/runs with spec.toml, events.jsonl and engine.log; `then` are events after its steps.
+    Returns its path."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(started_at))
     folder = root / "runs" / f"{stamp}-{name}"
     folder.mkdir(parents=True)
@@ -214,9 +272,10 @@ def make_run(
         f'[method]\nkind = "{method}"\n[checkpoint]\nevery_steps = 100\n'
     )
     with (folder / "events.jsonl").open("w") as journal:
-        for sequence, event in enumerate(events(planned, until, outcome, gpu, why, mixed), start=1):
+        for sequence, event in enumerate(events(planned, until, outcome, gpu, why, mixed, then), start=1):
             at = started_at + 60 + 2.5 * event["step"] if event["kind"] == "step" else started_at + sequence
-            journal.write(json.dumps({"v": 1, "seq": sequence, "at": at, **event}) + "\n")
+            line = json.dumps({"v": 1, "seq": sequence, "at": at, **event})
+            journal.write(line.replace("NAME", folder.name) + "\n")
     (folder / "engine.log").write_text(
         "14:02:11 supervisor ready, pid 4240\n14:02:13 worker started, pid 4242\n"
         "14:02:19 tokenising 4,812 rows of intake.jsonl\n14:02:24 3 rows set aside, see rejects.jsonl\n"
@@ -246,6 +305,21 @@ def play(folder: Path, planned: int, from_step: int, hz: float, seconds: float) 
                 journal.write(json.dumps({"v": 1, "seq": sequence, "at": time.time(), **event}) + "\n")
 
 
+def play_events(folder: Path, lines: Iterable[str]) -> None:
+    """Hold the run's lock and append the events that come, until an end."""
+    lock = (folder / "lock").open("w")
+    fcntl.lockf(lock, fcntl.LOCK_EX)
+    print(folder, flush=True)
+    journal_path = folder / "events.jsonl"
+    sequence = sum(1 for _ in journal_path.open())
+    with journal_path.open("a", buffering=1) as journal:
+        for number, line in enumerate(lines, start=sequence + 1):
+            event = json.loads(line)
+            journal.write(json.dumps({"v": 1, "seq": number, "at": time.time(), **event}) + "\n")
+            if event["kind"] == "end":
+                return
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path)
@@ -254,6 +328,10 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--at", type=int, default=400, help="the step it is at when it begins")
+    parser.add_argument("--events", action="store_true", help="append the events that standard input gives")
     options = parser.parse_args()
     run = make_run(options.root, options.name, planned=options.steps, until=options.at, started_at=time.time())
-    play(run, options.steps, options.at, options.hz, options.seconds)
+    if options.events:
+        play_events(run, sys.stdin)
+    else:
+        play(run, options.steps, options.at, options.hz, options.seconds)

@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 
 from engine.run.directory import RunDirectory
-from engine.run.summary import RunSummary
+from engine.run.processes.orphans import Orphan
+from engine.run.summary import RunSummary, ending_of
 from engine.run.telemetry.events import RunState
 from engine.run.telemetry.folding import Folding
 from profiles.hardware import Cpu, Disk, Gpu, GpuProcess, Hardware, Ram
@@ -109,7 +110,9 @@ class FakeFeed:
             folding.add(json.loads(line))
         self.state: RunState = folding.state()
         ended = "ended" if self.state.outcome else "died"
-        self._rest = {"liveness": "live" if live else ended, "spec": run.spec(), "log": log_lines(run)}
+        liveness = "live" if live else ended
+        ending = ending_of(run, liveness, self.state)
+        self._rest = {"liveness": liveness, "spec": run.spec(), "log": log_lines(run), "ending": ending}
         self._run = run
 
     def read(self) -> RunSnapshot:
@@ -119,7 +122,14 @@ class FakeFeed:
 class FakeSource:
     """Gives out `runs` and `machine`; `follow` reads the run's folder."""
 
-    def __init__(self, runs: tuple[RunSummary, ...] = RUNS, gpus: int = 1, live: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        runs: tuple[RunSummary, ...] = RUNS,
+        gpus: int = 1,
+        live: tuple[str, ...] = (),
+        orphans: tuple[Orphan, ...] = (),
+    ):
+        self._orphans = orphans
         self._runs, self._machine, self._live = runs, machine(gpus), live
         self.reads = itertools.count()
 
@@ -129,6 +139,9 @@ class FakeSource:
 
     def machine(self) -> Machine:
         return self._machine
+
+    def orphans(self) -> tuple[Orphan, ...]:
+        return self._orphans
 
     def follow(self, run: RunDirectory) -> FakeFeed:
         return FakeFeed(run, run.name in self._live)

@@ -16,6 +16,7 @@ from textual.screen import Screen
 
 import tui
 from engine.data.preview import preview
+from engine.run.surviving.session_limits import Caution
 from engine.run.waiting.room import Room
 from engine.serve.session import ChatModel, Chunk
 from engine.spec import RunSpec, parse_spec
@@ -136,6 +137,8 @@ class FakeEngine:
     """An event that the plan waits for."""
     room: Room | None = None
     """What the memory is like at the launch; None for free."""
+    cautions: list[Caution] = field(default_factory=list)
+    """What would end a run that is started now."""
     waited: list[bool] = field(default_factory=list)
     """Of each launch, whether it was to wait in the queue."""
 
@@ -147,6 +150,7 @@ class FakeEngine:
             plan_for=self.plan_for,
             propose=self.propose,
             room=lambda spec: self.room or Room("GPU 0", 8 * GIB, 20 * GIB, 18 * GIB, 24 * GIB, ()),
+            cautions=lambda: self.cautions,
             launch=self.launch,
             model_places=lambda: self.places,
             data_places=lambda: self.files,

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_run import make_run
+from fake_run import NOT_FINITE, NOT_FINITE_END, STALL, make_run
 from fake_source import RUNS, FakeSource, summary
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+import engine.run.circumstances
+import engine.run.control
 import engine.run.launch
+from engine.run.circumstances import Change
 from engine.run.directory import RunDirectory
+from engine.run.processes.identity import ProcessIdentity
+from engine.run.processes.orphans import Orphan
 from profiles.problem import Problem
 from tui.app import FinetuiApp
+from tui.follow import OrphansRead
 from tui.keys import APP_KEYS, KeyedScreen
 from tui.screens.help import HelpScreen
 from tui.screens.home import HomeScreen
@@ -121,7 +131,7 @@ async def test_stop_is_confirmed_first(live: RunDirectory, monkeypatch: pytest.M
 
 
 async def test_a_problem_is_shown_with_its_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(run: RunDirectory) -> None:
+    def refuse(run: RunDirectory, **options: object) -> None:
         raise Problem("disk", "is full", "Free some space.")
 
     monkeypatch.setattr(engine.run.launch, "resume", refuse)
@@ -131,6 +141,144 @@ async def test_a_problem_is_shown_with_its_fix(tmp_path: Path, monkeypatch: pyte
         await until(pilot, lambda: "■ stopped" in shown(app))
         await pilot.press("r")
         await until(pilot, lambda: "Free some space." in shown(app))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, object]]]:
+    """What was asked of the engine: of each resume and request its run's name and the options."""
+    found: list[tuple[str, dict[str, object]]] = []
+
+    def resume(run: RunDirectory, wait: bool = False, **options: object) -> None:
+        found.append((run.spec_name, {"wait": wait, **options}))
+
+    def ask(run: RunDirectory, command: str) -> None:
+        found.append((run.spec_name, {"command": command}))
+
+    monkeypatch.setattr(engine.run.launch, "resume", resume)
+    monkeypatch.setattr(engine.run.control, "ask", ask)
+    return found
+
+
+AS_IT_WAS = {"wait": False, "anyway": False, "learning_rate": None}
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [("l", {**AS_IT_WAS, "learning_rate": 6.7e-5}), ("a", AS_IT_WAS), ("escape", None)],
+)
+async def test_a_run_that_met_no_number_goes_on_at_the_rate_that_is_chosen(
+    tmp_path: Path, asked: list, key: str, expected: dict[str, object] | None
+) -> None:
+    run = RunDirectory(make_run(tmp_path, "diverged", then=[NOT_FINITE, NOT_FINITE_END]))
+    app = FinetuiApp(run, Terminal(), FakeSource())
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "failed · not a number" in shown(app))
+        assert "Go on from step 400 at a third of the learning rate with r." in shown(app)
+        await pilot.press("r")
+        await until(pilot, lambda: "at a lower rate (6.7e-5)" in shown(app) and "as it was (2.0e-4)" in shown(app))
+        await pilot.press("q", key)  # a key that is no answer is none
+        await until(pilot, lambda: isinstance(app.screen, MonitorScreen))
+        await until(pilot, lambda: len(asked) == (expected is not None))
+        assert asked == ([("diverged", expected)] if expected is not None else [])
+
+
+@pytest.mark.parametrize(("key", "goes_on"), [("c", True), ("escape", False)])
+async def test_what_changed_is_told_field_by_field_before_a_run_goes_on(
+    tmp_path: Path, asked: list, monkeypatch: pytest.MonkeyPatch, key: str, goes_on: bool
+) -> None:
+    changes = [Change("torch", "2.11.0", "2.12.1"), Change("optimizer.learning_rate", "0.0002", "[0.0001]")]
+    monkeypatch.setattr(engine.run.circumstances, "changes_before_resume", lambda run: changes)
+    run = RunDirectory(make_run(tmp_path, "halted", until=90, outcome="stopped"))
+    app = FinetuiApp(run, Terminal(), FakeSource())
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "■ stopped" in shown(app))
+        await pilot.press("r")
+        await until(pilot, lambda: "torch was 2.11.0, is 2.12.1" in shown(app))
+        assert "is [0.0001]" in shown(app)
+        await pilot.press(key)
+        await until(pilot, lambda: isinstance(app.screen, MonitorScreen))
+        await until(pilot, lambda: len(asked) == goes_on)
+        assert asked == ([("halted", {**AS_IT_WAS, "anyway": True})] if goes_on else [])
+
+
+@pytest.mark.parametrize(("key", "expected"), [("x", [("hangs", {"command": "restart"})]), ("w", []), ("escape", [])])
+async def test_a_stall_is_asked_about_once(tmp_path: Path, asked: list, key: str, expected: list) -> None:
+    run = RunDirectory(make_run(tmp_path, "hangs", then=[STALL]))
+    app = FinetuiApp(run, Terminal(), FakeSource(live=(run.name,)))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "restart from step 400" in shown(app))
+        assert "_get_data" in shown(app)
+        await pilot.press(key)
+        await until(pilot, lambda: isinstance(app.screen, MonitorScreen))
+        assert "● running ▲ stalled" in shown(app)
+        await until(pilot, lambda: asked == expected)
+        # It is not asked again while it lasts.
+        assert app.screen._snapshot is not None
+        app.screen.show_run(dataclasses.replace(app.screen._snapshot, log=("a line",)))
+        assert isinstance(app.screen, MonitorScreen)
+
+
+async def test_the_stack_of_a_stall_is_shown_and_the_question_goes_with_the_stall(tmp_path: Path) -> None:
+    run = RunDirectory(make_run(tmp_path, "hangs", then=[STALL]))
+    app = FinetuiApp(run, Terminal(), FakeSource(live=(run.name,)))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "restart from step 400" in shown(app))
+        monitor = next(screen for screen in app.screen_stack if isinstance(screen, MonitorScreen))
+        stalled = monitor._snapshot
+        assert stalled is not None
+        heard = dataclasses.replace(stalled, state=dataclasses.replace(stalled.state, stall={}))
+        monitor.show_run(heard)
+        await until(pilot, lambda: app.screen is monitor)
+        assert "stalled" not in shown(app)
+        monitor.show_run(stalled)
+        await until(pilot, lambda: app.screen is not monitor)
+        await pilot.press("v")
+        await until(pilot, lambda: "futex_wait_queue" in shown(app) and "recipe.py" in shown(app))
+
+
+async def test_runs_that_were_cut_off_go_on_together(asked: list) -> None:
+    ways = {"cause": "machine_restarted", "last_event_at": time.time()}
+    cut_off = [summary(name, "failed", path=Path(f"/runs/20260105T080000Z-{name}"), **ways) for name in ("one", "two")]
+    app = home((*ENDED, *cut_off))
+    async with app.run_test() as pilot:
+        await until(
+            pilot, lambda: "2 runs were cut off when the machine restarted:  r resumes one  R all" in shown(app)
+        )
+        await pilot.press("R")
+        side_by_side = {"wait": True, "beside": True}  # as they were; the oldest first
+        await until(pilot, lambda: asked == [("two", side_by_side), ("one", side_by_side)])
+
+
+async def test_one_that_cannot_go_on_does_not_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    resumed: list[str] = []
+
+    def resume(run: RunDirectory, wait: bool, beside: bool) -> None:
+        if run.spec_name == "two":
+            raise Problem("two", "its data are gone", "Put them back.")
+        resumed.append(run.spec_name)
+
+    monkeypatch.setattr(engine.run.launch, "resume", resume)
+    ways = {"cause": "engine_killed", "last_event_at": time.time()}
+    names = ("one", "two")
+    runs = [summary(name, "failed", path=Path(f"/runs/20260105T080000Z-{name}"), **ways) for name in names]
+    app = home(tuple(runs))
+    async with app.run_test(notifications=True) as pilot:
+        await until(pilot, lambda: "2 runs were cut off: " in shown(app))
+        await pilot.press("R")
+        await until(pilot, lambda: resumed == ["one"] and "its data are gone" in shown(app))
+
+
+async def test_what_a_run_left_behind_is_offered_for_ending_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    orphan = Orphan(RunDirectory(Path("/runs/1-old")), ProcessIdentity.of(left.pid), "worker", 12_025_908_428, "GPU 0")
+    app = home(orphans=(orphan,))
+    async with app.run_test(notifications=True) as pilot:
+        await until(pilot, lambda: "holds 11.2 GiB of GPU 0" in " ".join(shown(app).split()))
+        await pilot.press("y")
+        await until(pilot, lambda: left.poll() is not None)
+        app.post_message(OrphansRead((orphan,)))
+        await pilot.pause()
+        assert isinstance(app.screen, HomeScreen)
 
 
 async def test_the_monitor_switches_charts_and_views(finished: RunDirectory) -> None:

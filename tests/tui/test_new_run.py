@@ -11,6 +11,7 @@ import pytest
 from screen_fakes import DATA, GIB, MODELS, PLAIN_TERMINAL, FakeEngine, ScreenApp, screen_text, until
 
 from engine.demo import MODEL_DIRECTORY
+from engine.run.surviving.session_limits import Caution
 from engine.run.waiting.room import Holder, Room
 from engine.spec import SourceSection, parse_spec
 from profiles.problem import Problem
@@ -295,6 +296,17 @@ async def test_a_launch_that_fails_says_why_and_can_be_tried_again(engine: FakeE
         await until(pilot, lambda: "No space left on device" in screen_text(app))
         assert "fix: Free some space there." in screen_text(app)
         engine.launch_problem = None
+        await pilot.press("enter")
+        await until(pilot, lambda: app.opened)
+
+
+async def test_a_run_that_would_not_outlive_the_log_in_is_told_before_it_starts(engine: FakeEngine) -> None:
+    engine.cautions = [Caution("Systemd ends a session's processes here.", "Run `loginctl enable-linger` once.")]
+    app = start(engine)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await reach(pilot, "review")
+        words = "mind Systemd ends a session's processes here. Run `loginctl enable-linger` once."
+        await until(pilot, lambda: words in " ".join(screen_text(app).split()))
         await pilot.press("enter")
         await until(pilot, lambda: app.opened)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import pwd
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,11 @@ from typing import Any, Literal
 
 from engine.offline import OFFLINE_ENVIRONMENT
 from engine.run.directory import home
-from profiles.problem import printable
+from engine.run.processes.orphans import find_orphans, interrupted_runs
+from engine.run.surviving.host import Host
+from engine.run.surviving.session_limits import session_limits
+from engine.run.surviving.survival import survival
+from profiles.problem import Problem, printable
 from tui.format import bytes_text
 from tui.terminal import Terminal
 
@@ -85,7 +88,8 @@ def all_checks(terminal: Terminal) -> list[tuple[str, Examination]]:
         ("libraries", check_libraries),
         ("home", lambda: check_home(home())),
         ("terminal", lambda: check_terminal(terminal, os.environ.get("TERM", ""))),
-        ("log-out", lambda: check_logout(Path("/"), Path("/proc/self/cgroup"), _user())),
+        ("log-out", lambda: check_logout(Host())),
+        ("orphans", check_orphans),
     ]
 
 
@@ -219,37 +223,27 @@ def check_terminal(terminal: Terminal, kind: str) -> Iterator[Check]:
         yield Check("terminal", "ok", f"{', '.join(where)}, UTF-8")
 
 
-def check_logout(root: Path, cgroup: Path, user: str) -> Iterator[Check]:
-    """Whether systemd would end a run when its person logs out (`root` is /, but for tests)."""
-    if not _kills_user_processes(root):
-        yield Check("log-out", "ok", "runs go on after logging out")
-        return
-    # Lingering keeps the user's own service manager alive after log-out, and only what runs under that.
-    under_manager = cgroup.exists() and "/user@" in cgroup.read_text()
-    lingers = (root / "var/lib/systemd/linger" / user).exists()
-    if lingers and under_manager:
-        yield Check("log-out", "ok", "runs go on after logging out: this user lingers")
-        return
-    yield Check(
-        "log-out",
-        "warn",
-        "systemd ends a user's processes at log-out here (KillUserProcesses=yes), and runs with them",
-        "Run loginctl enable-linger once, then start with: systemd-run --user --scope finetui",
-    )
+def check_logout(host: Host) -> Iterator[Check]:
+    """Whether a run goes on when its person logs out, and what else of this session would end it."""
+    found = survival(host)
+    yield Check("log-out", "ok" if found.holds else "warn", found.why, found.remedy)
+    for caution in session_limits(host):
+        yield Check("session", "warn", caution.what, caution.remedy)
 
 
-def _kills_user_processes(root: Path) -> bool:
-    """The KillUserProcesses that counts: drop-ins win over the main file, /etc over the other folders."""
-    folders = [root / each / "systemd" for each in ("usr/lib", "run", "etc")]
-    main = next((folder / "logind.conf" for folder in reversed(folders) if (folder / "logind.conf").exists()), None)
-    drop_ins = {path.name: path for folder in folders for path in (folder / "logind.conf.d").glob("*.conf")}
-    answer = False
-    for path in [*([main] if main else []), *(drop_ins[name] for name in sorted(drop_ins))]:
-        for line in path.read_text(errors="replace").splitlines():
-            key, _, value = line.partition("=")
-            if key.strip() == "KillUserProcesses":
-                answer = value.strip().lower() in ("yes", "true", "1", "on")
-    return answer
+def check_orphans() -> Iterator[Check]:
+    """What runs left behind that holds memory, and runs that nothing ended."""
+    try:
+        orphans, interrupted = find_orphans(), interrupted_runs()
+    except Problem:  # the folder of runs cannot be read, which the check of the home tells
+        return
+    for orphan in orphans:
+        yield Check("orphan", "warn", orphan.sentence(), "End it: finetui doctor --end-orphans")
+    if interrupted:
+        names = ", ".join(run.name for run in interrupted[:3]) + (", …" if len(interrupted) > 3 else "")
+        were = "run was" if len(interrupted) == 1 else "runs were"
+        go_on = "go on with: finetui resume --interrupted"
+        yield Check("runs", "ok", f"{len(interrupted)} {were} cut off: {names}; {go_on}")
 
 
 def _column(library: str) -> str:
@@ -259,10 +253,3 @@ def _column(library: str) -> str:
 def _cuda_text(number: int) -> str:
     """NVML's 13010 as 13.1."""
     return f"{number // 1000}.{number % 1000 // 10}"
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # containers often run under a number that no user has
-        return str(os.getuid())

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import engine.demo
 from engine.inputs import check_inputs
-from engine.run.launch import launch, liveness
-from engine.run.telemetry.folding import read_state
+from engine.run.launch import launch
+from engine.run.liveness import liveness
+from engine.run.telemetry.reading import read_state
 from engine.spec import RunSpec, parse_spec, read_toml, resolve_paths, set_value
 from tui.commands import status
 from tui.commands.app import can_open_app, open_app
-from tui.commands.following import exit_status, follow, leave_going
+from tui.commands.following import Caller, exit_status, follow, leave_going
 from tui.commands.output import Output
 from tui.commands.wording import measurements_table, output_lines, sample_lines
 from tui.format import bytes_text
@@ -46,13 +47,15 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         if liveness(started) == "live":
             output.line(f"The demo goes on without the app. Look in again: finetui, or finetui watch {started.name}")
             return status.LEFT_GOING
+        caller = Caller(started, output)  # the app has called for its end
         state = read_state(started)
     else:
+        caller = Caller(started, output)
         try:
-            state = follow(started, output)
+            state = follow(started, output, caller)
         except KeyboardInterrupt:
             return leave_going(started, output)
-    code = exit_status(started, state, output)
+    code = exit_status(state, output, caller)
     if code == status.DONE:
         output.line()
         output.lines(measurements_table(state))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
+from engine.run.processes.orphans import find_orphans
 from tui.commands import status
 from tui.commands.checks import Check, all_checks
 from tui.commands.output import Output
@@ -14,9 +15,16 @@ _GLYPHS = {"ok": "✓", "warn": "■", "fail": "✗"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--end-orphans",
+        action="store_true",
+        help="end what runs left behind that holds memory; a trainer that still saves may finish that",
+    )
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
+    if arguments.end_orphans:
+        return _end_orphans(arguments.json, output)
     checks: list[Check] = []
     for name, examine in all_checks(output.terminal):
         if output.live and not arguments.json:
@@ -33,3 +41,22 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     else:
         output.line(f"not ready: {', '.join(failed)}" if failed else "ready")
     return status.FAILED if failed else status.DONE
+
+
+def _end_orphans(as_json: bool, output: Output) -> int:
+    """End one after the other, and say what became of each."""
+    found = find_orphans()
+    became = []
+    for orphan in found:
+        if not as_json:
+            output.line(f"ending {orphan.sentence()}")
+        became.append(orphan.end())
+        if not as_json:
+            output.line(f"  {became[-1]}")
+    stay = [orphan for orphan in found if orphan.identity.is_alive()]
+    if as_json:
+        pairs = zip(found, became, strict=True)
+        output.json([{"pid": each.identity.pid, "run": each.run.name, "became": what} for each, what in pairs])
+    elif not found:
+        output.line("no process of a run was left behind")
+    return status.FAILED if stay else status.DONE

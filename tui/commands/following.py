@@ -6,19 +6,40 @@ import time
 from collections.abc import Iterator
 
 from engine.run.directory import RunDirectory
-from engine.run.launch import liveness
+from engine.run.liveness import liveness
+from engine.run.summary import RunSummary, summarise
 from engine.run.telemetry.events import Event, RunState
-from engine.run.telemetry.folding import Folding, open_journal
+from engine.run.telemetry.folding import Folding
 from engine.run.telemetry.journal import JournalTail
+from engine.run.telemetry.reading import open_journal
+from tui.attention import Attention, news
 from tui.commands import status
 from tui.commands.output import Output
 from tui.commands.wording import event_text, progress_text
+from tui.run_words import why_words
 
 POLL_SECONDS = 0.25
 # Of a journal longer than this only the state is shown, and what comes: its events would scroll by for long.
 WHOLE_STORY_BYTES = 4 << 20
 PLAIN_PROGRESS_SECONDS = 5.0
 STATUS_BY_OUTCOME = {"finished": status.DONE, "failed": status.FAILED, "stopped": status.STOPPED}
+
+
+class Caller:
+    """Calls the person at the terminal for what becomes of a run while a command follows it."""
+
+    def __init__(self, run: RunDirectory, output: Output):
+        """What the run has come to by now is no news."""
+        self._run = run
+        self._attention = Attention(output.terminal, output.to_terminal)
+        self._before = summarise(run)
+
+    def look(self) -> RunSummary:
+        """Call where there is news; the run as it is now."""
+        before, self._before = self._before, summarise(self._run)
+        if (told := news(before, self._before)) is not None:
+            self._attention.call(told.title, told.text)
+        return self._before
 
 
 def journal_until_end(run: RunDirectory, tail: JournalTail) -> Iterator[list[Event]]:
@@ -37,7 +58,7 @@ def journal_until_end(run: RunDirectory, tail: JournalTail) -> Iterator[list[Eve
         time.sleep(POLL_SECONDS)
 
 
-def follow(run: RunDirectory, output: Output) -> RunState:
+def follow(run: RunDirectory, output: Output, caller: Caller) -> RunState:
     """Print a run's progress until it ends: one line drawn over on a terminal, plain lines elsewhere."""
     folding, tail = _beginning(run, output)
     shown, shown_at = "", float("-inf")
@@ -47,6 +68,8 @@ def follow(run: RunDirectory, output: Output) -> RunState:
             if text := event_text(event):
                 output.line(text)
                 shown = ""
+            if event["kind"] == "stall":
+                caller.look()
         state = folding.state()
         progress = progress_text(state)
         if progress == shown or state.outcome:
@@ -85,11 +108,12 @@ def leave_going(run: RunDirectory, output: Output) -> int:
     return status.INTERRUPTED
 
 
-def exit_status(run: RunDirectory, state: RunState, output: Output) -> int:
+def exit_status(state: RunState, output: Output, caller: Caller) -> int:
     """0 when the run finished, 3 when it was stopped, 1 when it failed; an engine that died is told."""
+    summary = caller.look()
     if state.outcome is None:
-        from engine.run.summary import summarise
-
-        output.warn(f"failed: {summarise(run).why}")
+        output.warn(f"failed: {why_words(summary.cause, summary.why)}")
+        if summary.remedy:
+            output.warn(f"  remedy: {summary.remedy}")
         return status.FAILED
     return STATUS_BY_OUTCOME[state.outcome]

@@ -24,6 +24,7 @@ _ASCII = str.maketrans(
         "✓": "+",
         "■": "#",
         "✗": "x",
+        "▲": "!",
         "→": "->",
         "×": "x",
         "±": "+-",
@@ -86,6 +87,12 @@ class Output:
         self.clear_status()
         self._stderr.write(self.drawable(printable(text, _LONGEST_LINE)) + "\n")
         self._stderr.flush()
+
+    def to_terminal(self, text: str) -> None:
+        """Control characters for the person's terminal, where standard error is one that understands any."""
+        if self._stderr.isatty() and not self.terminal.dumb:
+            self._stderr.write(text)
+            self._stderr.flush()
 
     def problem(self, problem: Problem) -> None:
         """`where: what` and the fix, on standard error."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from engine.run.summary import STATE_GLYPHS, RunSummary, summaries
+from engine.run.summary import RunSummary, summaries
 from tui.commands import status
 from tui.commands.output import Output, table
+from tui.commands.wording import state_words
 from tui.format import duration_text, loss_text, steps_text
+from tui.run_words import why_words
 
 _HEADER = ("run", "method", "step", "loss", "held-out", "left", "state")
 _RIGHT = ("step", "loss", "held-out", "left")
@@ -29,7 +31,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 
 def _row(summary: RunSummary) -> list[str]:
-    why = f": {summary.why}" if summary.why and summary.state == "failed" else ""
+    told = summary.state in ("failed", "queued") or summary.stalled
+    why = f": {words}" if told and (words := why_words(summary.cause, summary.why)) else ""
     return [
         summary.name,
         summary.method,
@@ -37,5 +40,5 @@ def _row(summary: RunSummary) -> list[str]:
         loss_text(summary.loss, "nan" if summary.step else "-"),
         loss_text(summary.held_out_loss),
         duration_text(summary.seconds_left),
-        f"{STATE_GLYPHS[summary.state]} {summary.state}{why}",
+        f"{state_words(summary)}{why}",
     ]

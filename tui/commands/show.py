@@ -10,9 +10,9 @@ from typing import Any
 from engine.data.shapes import KIND_WORDS
 from engine.run.directory import RunDirectory, find_run
 from engine.run.lineage import read_lineage
-from engine.run.summary import STATE_GLYPHS, RunSummary, summarise
+from engine.run.summary import RunSummary, summarise
 from engine.run.telemetry.events import RunState
-from engine.run.telemetry.folding import read_state
+from engine.run.telemetry.reading import read_state
 from profiles.problem import printable
 from tui.commands import status
 from tui.commands.lineage_text import lineage_lines
@@ -24,11 +24,21 @@ from tui.commands.wording import (
     progress_text,
     sample_lines,
     sources_table,
+    state_words,
 )
 from tui.format import bytes_text, count_text, duration_text, loss_text, moment_text, steps_text
-from tui.run_words import adjusted_words, out_of_memory_words, probe_words
+from tui.run_words import (
+    adjusted_words,
+    continued_words,
+    out_of_memory_words,
+    probe_words,
+    restart_words,
+    throttle_words,
+    why_words,
+)
 
 _SAMPLES_SHOWN = 3
+_FRAMES_SHOWN = 5
 _CLASSES_SHOWN = 12
 
 
@@ -48,13 +58,16 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if arguments.json:
         output.json(as_dict(found, summary, state))
         return status.DONE
-    output.line(f"{summary.name}   {STATE_GLYPHS[summary.state]} {summary.state}")
+    output.line(f"{summary.name}   {state_words(summary)}")
     data = read_lineage(found).get("data", {})
     output.lines(_facts(summary, state, data))
     if summary.state in ("running", "preparing"):
         output.line(progress_text(state))
-    if summary.why:
-        output.line(f"why      {summary.why}")
+    if words := why_words(summary.cause, summary.why):
+        output.line(f"why      {words}")
+    if summary.remedy:
+        output.line(f"remedy   {summary.remedy}")
+    output.lines([f"         it is at: {frame}" for frame in reversed(state.stall.get("stack", ())[-_FRAMES_SHOWN:])])
     if state.problem:
         output.line(f"problem  {state.problem['where']}: {state.problem['what']}")
         output.line(f"         fix: {state.problem['fix']}")
@@ -84,6 +97,11 @@ def as_dict(found: RunDirectory, summary: RunSummary, state: RunState) -> dict[s
         "ladder": [dict(rung) for rung in state.ladder],
         "adjusted": dict(state.adjusted),
         "attempts": state.attempts,
+        "restarts": [dict(restart) for restart in state.restarts],
+        "continued": [dict(change) for change in state.continued],
+        "stall": dict(state.stall) or None,
+        "throttled": [dict(fields) for fields in state.throttled.values()],
+        "not_finite": dict(state.not_finite) or None,
         "checkpoint_step": state.checkpoint_step,
         "best_step": state.best_step,
         "notes": list(state.notes),
@@ -112,6 +130,8 @@ def _facts(summary: RunSummary, state: RunState, data: Mapping[str, Any]) -> lis
         )
     if state.probe:
         lines.append(f"probe    {probe_words(state.probe)}")
+    for words in (restart_words(state), throttle_words(state), continued_words(state)):
+        lines += [f"also     {words}"] if words else []
     if state.ladder:
         lines.append(f"ladder   {out_of_memory_words(state)}; now {adjusted_words(state)}")
     return lines

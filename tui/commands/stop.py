@@ -6,6 +6,7 @@ import argparse
 
 from engine.run.directory import find_run
 from engine.run.launch import stop
+from engine.run.summary import summarise
 from tui.commands import status
 from tui.commands.output import Output
 from tui.commands.show import add_run_argument
@@ -26,7 +27,12 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         ask(found, "kill")
         output.line(f"{found.name} is killed. Its last checkpoint remains: finetui resume {found.name}")
         return status.DONE
+    was_queued = summarise(found).state == "queued"
     stop(found)
+    if was_queued:
+        output.line(f"{found.name} leaves the queue; nothing was started.")
+        output.line(f"  put it back: finetui resume {found.name} --queue")
+        return status.DONE
     output.line(f"{found.name} was asked to stop: it finishes its step, saves and ends.")
     output.line(f"  see it end: finetui watch {found.name}   continue later: finetui resume {found.name}")
     return status.DONE

@@ -7,7 +7,7 @@ import argparse
 from engine.run.directory import RunDirectory, find_run
 from engine.run.telemetry.folding import Folding
 from engine.run.telemetry.journal import JournalTail
-from tui.commands.following import exit_status, follow, journal_until_end, leave_going
+from tui.commands.following import Caller, exit_status, follow, journal_until_end, leave_going
 from tui.commands.output import Output
 from tui.commands.show import add_run_argument
 from tui.commands.wording import measurements_table, output_lines
@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 def watch_run(run: RunDirectory, output: Output, as_json: bool = False) -> int:
     """Print `run` until it ends; returns the exit status that tells how, after Ctrl-C 130."""
+    caller = Caller(run, output)
     try:
         if as_json:
             folding = Folding()
@@ -40,10 +41,12 @@ def watch_run(run: RunDirectory, output: Output, as_json: bool = False) -> int:
                 for event in events:
                     folding.add(event)
                     output.json(event, indent=None)
-            return exit_status(run, folding.state(), output)
-        state = follow(run, output)
+                    if event["kind"] == "stall":
+                        caller.look()
+            return exit_status(folding.state(), output, caller)
+        state = follow(run, output, caller)
     except KeyboardInterrupt:
         return leave_going(run, output)
     output.lines(measurements_table(state))
     output.lines(output_lines(run, state))
-    return exit_status(run, state, output)
+    return exit_status(state, output, caller)

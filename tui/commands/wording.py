@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.run.directory import RunDirectory
+from engine.run.summary import STATE_GLYPHS, RunSummary
 from engine.run.telemetry.events import Event, RunState, Sample
 from engine.run.telemetry.metric_names import metric_name
 from profiles.problem import printable
@@ -18,12 +19,13 @@ from tui.format import (
     counted,
     duration_text,
     loss_text,
+    ordinal_text,
     rate_text,
     share_text,
     steps_text,
 )
 from tui.measured_words import metric_names
-from tui.run_words import probe_words
+from tui.run_words import STALL_GLYPH, probe_words, why_words
 from tui.source_words import SOURCE_COLUMNS, source_rows, waste_words
 
 _LONGEST_EXCERPT = 600
@@ -43,8 +45,8 @@ def event_text(event: Event) -> str | None:
 def _attempt(event: Event) -> str:
     resumed_from = event.get("resumed_from")
     if resumed_from is None:
-        return "the engine started"
-    return f"the engine started again, from the checkpoint of step {count_text(resumed_from)}"
+        return "the trainer started"
+    return f"the trainer started again, from the checkpoint of step {count_text(resumed_from)}"
 
 
 def plan_text(event: Event) -> str:
@@ -83,15 +85,41 @@ def _problem(event: Event) -> str:
 
 
 def _end(event: Event) -> str:
-    why = f": {event['why']}" if event.get("why") else ""
+    words = why_words(str(event.get("cause") or ""), str(event.get("why") or ""))
+    why = f": {words}" if words else ""
+    remedy = f"  remedy: {event['remedy']}" if event.get("remedy") else ""
     step = f" at step {count_text(event['step'])}" if event.get("step") is not None else ""
-    return f"{event['outcome']}{step}{why}"
+    return f"{event['outcome']}{step}{why}{remedy}"
+
+
+def _stall(event: Event) -> str:
+    at = f"  it is at: {event['stack'][-1]}" if event["stack"] else ""
+    return f"stalled: {event['text']}{at}"
+
+
+def _not_finite(event: Event) -> str:
+    rows = f", learning from {'; '.join(event['rows'])}" if event["rows"] else ""
+    return f"the {event['what']} of step {count_text(event['step'])} is no finite number{rows}"
+
+
+def state_words(run: RunSummary) -> str:
+    """A run's state in one word with its glyph; a live one that stalls says that instead."""
+    if run.stalled:
+        return f"{STALL_GLYPH} stalled"
+    place = f" {ordinal_text(run.place)}" if run.place is not None else ""
+    return f"{STATE_GLYPHS[run.state]} {run.state}{place}"
 
 
 _DESCRIBERS = {
-    "queued": lambda event: f"waiting: {event['text']}",
+    "queued": lambda event: f"queued: {event['text']}",
     "attempt": _attempt,
     "ladder": lambda event: event["text"],
+    "restart": lambda event: f"restarted: {event['text']}",
+    "adjusted": lambda event: event["text"],
+    "continued": lambda event: event["text"],
+    "stall": _stall,
+    "throttle": lambda event: event["text"],
+    "not_finite": _not_finite,
     "plan": lambda event: f"plan: {plan_text(event)}",
     "probe": probe_words,
     "evaluation": _evaluation,

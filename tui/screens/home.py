@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -9,8 +11,10 @@ from textual.app import ComposeResult
 from textual.widgets import Input
 
 from tui import run_actions
+from tui.ending_lines import ending_lines
 from tui.format import bytes_text, counted, moment_text
 from tui.keys import Key, KeyedScreen
+from tui.run_words import CUT_OFF, key_remedy, why_words
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lines import Lines
 from tui.widgets.machine_panel import MachinePanel
@@ -23,11 +27,16 @@ if TYPE_CHECKING:
     from tui.snapshots import Machine
 
 
+CUT_OFF_SECONDS = 14 * 24 * 3600
+"""Runs that were cut off are offered for so long: as long as two of the longest take. They stay in the table."""
+
+
 class HomeScreen(KeyedScreen):
     """The first screen. It is given what the follower read with `show_runs` and `show_machine`."""
 
     TITLE_WORD = "Home"
     AUTO_FOCUS = ""
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]  # noqa: RUF012
     KEYS = (
         Key("n", "new", "new", "Choose a model and data and start a run."),
         Key("d", "data", "data", "See what a model would learn from a file, and what is wrong with it."),
@@ -36,6 +45,9 @@ class HomeScreen(KeyedScreen):
         Key("c", "chat", "chat", "Ask the base and the tuned model the same questions."),
         Key("s", "stop", "stop", "End the run after its present step, with everything saved."),
         Key("r", "resume", "resume", "Continue a stopped or failed run from its last checkpoint."),
+        Key("R", "resume_all", "resume all", "Continue all runs that were cut off from outside.", footer=False),
+        Key("K", "sooner", "sooner", "Let the waiting run start before the one in front of it.", footer=False),
+        Key("J", "later", "later", "Let the waiting run start after the one behind it.", footer=False),
         Key("e", "export", "export", "Write the adapter, or the merged model, to a folder.", footer=False),
         Key("slash", "filter", "find", "Show only runs that contain a text; Esc shows all again.", footer=False),
         Key("j,down", "down", "down", "Next run.", footer=False, palette=False),
@@ -57,6 +69,7 @@ class HomeScreen(KeyedScreen):
         yield MachinePanel(id="machine")
         yield RunTable(id="runs")
         yield Input(placeholder="part of a name, model, method or state", id="filter", compact=True)
+        yield Lines(self._paint_cut_off, id="cut-off")
         yield Lines(self._paint_detail, id="detail")
         yield KeyBar()
 
@@ -78,7 +91,15 @@ class HomeScreen(KeyedScreen):
 
     def show_runs(self, runs: tuple[RunSummary, ...]) -> None:
         self._all = runs
+        self.set_class(bool(self._cut_off), "-cut-off")
         self._show_table()
+
+    @property
+    def _cut_off(self) -> list[RunSummary]:
+        """Those that broke off lately, and may simply go on."""
+        lately = time.time() - CUT_OFF_SECONDS
+        runs = [run for run in self._all or () if run.cause in CUT_OFF]
+        return [run for run in runs if run.last_event_at is not None and run.last_event_at >= lately]
 
     def show_machine(self, machine: Machine) -> None:
         self._machine = machine
@@ -101,6 +122,7 @@ class HomeScreen(KeyedScreen):
 
     def _repaint_lines(self) -> None:
         self.query_one("#header", Lines).repaint()
+        self.query_one("#cut-off", Lines).repaint()
         self.query_one("#detail", Lines).repaint()
         self.query_one(KeyBar).repaint()
 
@@ -120,22 +142,51 @@ class HomeScreen(KeyedScreen):
             right.append(f"{live} live", style=look.accent if live else look.dim)
         return [spread(left, right, width, look)]
 
+    def _paint_cut_off(self, width: int, height: int) -> list[Text]:
+        """The runs that a reboot or a kill from outside ended, and the keys that let them go on."""
+        look, runs = self.look, self._cut_off
+        if not runs:
+            return []
+        rebooted = all(run.cause == "machine_restarted" for run in runs)
+        was = "was" if len(runs) == 1 else "were"
+        told = f"{counted(len(runs), 'run')} {was} cut off{' when the machine restarted' if rebooted else ''}:"
+        line = Text(told, style=look.warn)
+        for key, what in (("r", "resumes one"), ("R", "all"))[: len(runs)]:
+            line.append(f"  {key}", style=look.accent).append(f" {what}", style=look.dim)
+        return [cut(line, width, look)]
+
     def _paint_detail(self, width: int, height: int) -> list[Text]:
         look, run = self.look, self.query_one(RunTable).run
         if run is None:
             return []
+        style = look.bad if run.state == "failed" else look.warn if run.stalled else ""
+        lines = []
+        if why := why_words(run.cause, run.why):
+            remedy = "enter shows it and asks what to do." if run.stalled else key_remedy(run.remedy, run.name)
+            lines = ending_lines(why, remedy, width, height, look, style)
         what = look.separator.join([run.model, run.data, f"started {moment_text(run.started_at)}"])
-        lines = [Text(what, style=look.dim), Text(str(run.path), style=look.dim)]
-        if run.why:
-            lines.insert(0, Text(run.why, style=look.bad if run.state == "failed" else ""))
-        return [cut(line, width, look) for line in lines]
+        lines += [cut(Text(each, style=look.dim), width, look) for each in (what, str(run.path))]
+        return lines[:height]
 
     # Keys
+
+    @property
+    def all_keys(self) -> tuple[Key, ...]:
+        """Of a run that waits, the footer shows the keys that move it where it else has those it cannot take."""
+        run = self.query_one(RunTable).run
+        if run is None or run.state != "queued":
+            return super().all_keys
+        shown = {"sooner": True, "later": True, "chat": False, "resume": False}
+        return tuple(replace(key, footer=shown.get(key.name, key.footer)) for key in super().all_keys)
 
     def why_not(self, name: str) -> str | None:
         if name not in {key.name for key in self.KEYS} or name in ("new", "data", "plan", "filter", "back"):
             return None
+        if name == "resume_all":
+            return None if self._cut_off else "no run was cut off"
         run = self.query_one(RunTable).run
+        if name == "sooner" and run is not None and run.place == 1:
+            return "it is the first in line"
         has_model = run is not None and run.state in ("finished", "stopped")
         return run_actions.why_not(name, run.state if run else None, has_model)
 
@@ -175,10 +226,23 @@ class HomeScreen(KeyedScreen):
         run_actions.chat(self, self._directory)
 
     def do_stop(self) -> None:
-        run_actions.stop(self, self._directory, self._run_name)
+        run = self.query_one(RunTable).run
+        queued = run is not None and run.state == "queued"
+        run_actions.stop(self, self._directory, self._run_name, queued)
 
     def do_resume(self) -> None:
         run_actions.resume(self, self._directory, self._run_name)
+
+    def do_resume_all(self) -> None:
+        from engine.run.directory import RunDirectory
+
+        run_actions.resume_all(self, [RunDirectory(run.path) for run in self._cut_off])
+
+    def do_sooner(self) -> None:
+        run_actions.move_in_line(self, self._directory, self._run_name, "sooner")
+
+    def do_later(self) -> None:
+        run_actions.move_in_line(self, self._directory, self._run_name, "later")
 
     def do_export(self) -> None:
         run_actions.export(self, self._directory, self._run_name)
@@ -226,4 +290,5 @@ class HomeScreen(KeyedScreen):
 
 
 def _searched(run: RunSummary) -> str:
-    return " ".join([run.spec_name, run.name, run.model, run.data, run.method, run.state, run.why]).lower()
+    words = [run.spec_name, run.name, run.model, run.data, run.method, run.state, why_words(run.cause, run.why)]
+    return " ".join([*words, "stalled" if run.stalled else ""]).lower()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal, Vertical
+from textual.screen import Screen
 
 from tui import monitor_text, run_actions
 from tui.keys import Key, RunScreen
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 VIEWS = ("log", "samples", "notes", "result")
 SOURCES_VIEW = "sources"
 """A further view of runs that learn from several data sources."""
+STACK_VIEW = "stack"
+"""A further view of runs that stalled: where."""
 MOST_SOURCES = 6
 """Lines of the table beside the chart; the view has them all."""
 
@@ -43,9 +46,10 @@ class MonitorScreen(RunScreen):
         Key("s", "stop", "stop", "End the run after its present step, with everything saved."),
         Key("r", "resume", "resume", "Continue a stopped or failed run from its last checkpoint."),
         Key("c", "chat", "chat", "Ask the base and the tuned model the same questions."),
+        Key("x", "restart", "restart", "End a hanging trainer and go on from the last checkpoint.", footer=False),
         Key("e", "export", "export", "Write the adapter, or the merged model, to a folder.", footer=False),
         Key("m", "metric", "chart", "Chart the next number: loss, learning rate, gradient norm, speed."),
-        Key("v", "view", "view", "Show the next of log, samples, notes, result and sources."),
+        Key("v", "view", "view", "Show the next of log, samples, notes, result, sources and stack."),
         Key("z", "zoom", "zoom", "Give the log, samples, notes or result the whole screen, and back."),
         Key("w", "save", "save now", "Write a checkpoint after the present step.", footer=False),
         Key("a", "answer", "answer now", "Answer held-out rows with the weights as they are now.", footer=False),
@@ -62,6 +66,7 @@ class MonitorScreen(RunScreen):
         self._snapshot: RunSnapshot | None = None
         self._metric = METRICS[0]
         self._phase_began = ("", 0.0, 0)
+        self._stall_dialog: Screen | None = None
 
     def compose(self) -> ComposeResult:
         yield Lines(self._paint_title, id="title")
@@ -99,6 +104,33 @@ class MonitorScreen(RunScreen):
         elif before is not None and before.liveness != "live" and snapshot.liveness == "live":
             panel.view = "log"
         self._show_all()
+        if snapshot.stalled != (before is not None and before.stalled):
+            self._stall_changed(snapshot)
+
+    def _stall_changed(self, snapshot: RunSnapshot) -> None:
+        """Ask what to do about a stall, where nothing else is being asked; take the question back once it is over."""
+        if not snapshot.stalled:
+            if self.app.screen is self._stall_dialog:
+                self.app.pop_screen()
+            return
+        panel = self.query_one("#panel", Panel)
+        if STACK_VIEW not in panel.views:
+            panel.views.append(STACK_VIEW)
+        panel.choose("result")
+        if not self.is_current:
+            return
+
+        def answered(answer: str | None) -> None:
+            if answer == "stack":
+                panel.choose(STACK_VIEW)
+                self.set_class(True, "-zoomed")
+            elif answer == "restart":
+                run_actions.restart_now(self, self.run, self.run.spec_name)
+            elif answer == "stop":
+                self.do_stop()
+
+        self._stall_dialog = run_actions.stall_dialog(snapshot)
+        self.app.push_screen(self._stall_dialog, answered)
 
     @property
     def live_names(self) -> tuple[str, ...]:
@@ -175,14 +207,16 @@ class MonitorScreen(RunScreen):
             return monitor_text.sample_blocks(self._snapshot, width, height, look)
         if view == SOURCES_VIEW:
             return [[line] for line in source_lines(self._snapshot.state, width, look)]
+        if view == STACK_VIEW:
+            return monitor_text.stack_blocks(self._snapshot, width, look)
         if view == "notes":
             return monitor_text.note_blocks(self._snapshot, width, look)
-        return monitor_text.result_blocks(self._snapshot, width, look)
+        return monitor_text.result_blocks(self._snapshot, width, height, look)
 
     # Keys
 
     def why_not(self, name: str) -> str | None:
-        if name not in ("stop", "resume", "chat", "export", "save", "answer"):
+        if name not in ("stop", "resume", "restart", "chat", "export", "save", "answer"):
             return None
         if self._snapshot is None:
             return "the run is being read"
@@ -197,10 +231,14 @@ class MonitorScreen(RunScreen):
             self.app.pop_screen()
 
     def do_stop(self) -> None:
-        run_actions.stop(self, self.run, self.run.spec_name)
+        queued = self._snapshot is not None and self._snapshot.word == "queued"
+        run_actions.stop(self, self.run, self.run.spec_name, queued)
 
     def do_resume(self) -> None:
         run_actions.resume(self, self.run, self.run.spec_name)
+
+    def do_restart(self) -> None:
+        run_actions.restart(self, self.run, self.run.spec_name)
 
     def do_chat(self) -> None:
         run_actions.chat(self, self.run)

@@ -11,7 +11,8 @@ from rich.text import Text
 from textual import events
 from textual.message import Message
 
-from tui.format import duration_text, loss_text, moment_text, steps_text
+from tui.format import duration_text, loss_text, moment_text, ordinal_text, steps_text
+from tui.run_words import ASCII_STALL_GLYPH, CAUSE_WORDS, STALL_GLYPH, why_words
 from tui.theme import Look
 from tui.widgets.painted import Painted, cut, fit, right
 
@@ -43,6 +44,8 @@ COLUMNS = (
 )
 NAME_WIDTHS = (12, 34)
 STATE_WIDTH = 11
+SENTENCE_WIDTH = 40
+"""Of a sentence that is cut shorter, too little is left."""
 
 
 class RunTable(Painted):
@@ -136,15 +139,33 @@ class RunTable(Painted):
             style = look.dim if text == "-" or column.name in ("method", "model", "data", "started") else ""
             style = look.bad if text == "nan" else style
             row.append(GAP).append((right if column.numeric else fit)(text, column.width, look), style=style)
-        glyph, style = look.state(run.state)
-        state = f"{glyph} {run.state}"
+        state, style = _state(run, look)
         row.append(GAP).append(state, style=style)
-        if run.why and run.state == "failed" and state_width > len(state) + 8:
-            row.append(fit(f": {run.why}", state_width - len(state), look).rstrip(), style=look.dim)
+        room = state_width - cell_len(state)
+        if room > 8 and (why := _why(run, room)):
+            row.append(fit(f": {why}", room, look).rstrip(), style=look.dim)
         row.truncate(width, pad=True)
         if selected:
             row.stylize_before(look.selected)
         return row
+
+
+def _state(run: RunSummary, look: Look) -> tuple[str, str]:
+    """A run's state with its glyph, and the style of both."""
+    if run.stalled:
+        return f"{look.glyph(STALL_GLYPH, ASCII_STALL_GLYPH)} stalled", look.warn
+    glyph, style = look.state(run.state)
+    place = f" {ordinal_text(run.place)}" if run.place is not None else ""
+    return f"{glyph} {run.state}{place}", style
+
+
+def _why(run: RunSummary, room: int) -> str:
+    """Why it is as it is, where that is worth a place here; where there is little, the word for the cause."""
+    if run.state not in ("failed", "queued") and not run.stalled:
+        return ""
+    if room < SENTENCE_WIDTH and (run.stalled or run.cause in CAUSE_WORDS):
+        return CAUSE_WORDS.get(run.cause, "")
+    return why_words(run.cause, run.why)
 
 
 def _cell(run: RunSummary, name: str) -> str:

@@ -67,7 +67,7 @@ def _from_file(source: Source) -> list[HeldOutSample]:
 
 
 def _from_journal(run: RunDirectory) -> list[HeldOutSample]:
-    from engine.run.telemetry.folding import read_state
+    from engine.run.telemetry.reading import read_state
 
     samples = read_state(run).samples[:MOST_SAMPLES]
     return [HeldOutSample((("user", sample.prompt),), sample.expected) for sample in samples]

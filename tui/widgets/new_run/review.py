@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -25,6 +26,7 @@ from tui.widgets.new_run.text import drawable, facts, problem_text
 if TYPE_CHECKING:
     from engine.propose import Proposal
     from engine.run.directory import RunDirectory
+    from engine.run.surviving.session_limits import Caution
     from engine.run.waiting.room import Room
 
 LABEL = 12
@@ -40,7 +42,8 @@ class ReviewStep(Vertical):
     ReviewStep #name { width: 1fr; background: transparent; padding: 0; }
     ReviewStep #name:focus { background-tint: transparent; }
     ReviewStep #page { height: 1fr; padding: 0 1; scrollbar-size-vertical: 0; }
-    ReviewStep #facts, ReviewStep #command, ReviewStep #outcome { height: auto; }
+    ReviewStep #facts, ReviewStep #cautions, ReviewStep #command, ReviewStep #outcome { height: auto; }
+    ReviewStep #cautions { margin-top: 1; display: none; }
     ReviewStep #command { margin-top: 1; }
     ReviewStep MemoryForecast { margin-top: 1; }
     ReviewStep #outcome { padding: 0 1; max-height: 5; }
@@ -71,6 +74,7 @@ class ReviewStep(Vertical):
         with VerticalScroll(id="page", can_focus=True):
             yield Static(id="facts")
             yield MemoryForecast(label_width=LABEL)
+            yield Static(id="cautions")
             yield Static(id="command")
         yield Static(id="outcome")
 
@@ -106,6 +110,7 @@ class ReviewStep(Vertical):
         self.query_one("#outcome", Static).update("")
         self._show()
         self.page.focus()
+        self._look_at_session()
 
     def on_resize(self) -> None:
         if self.draft.proposal is not None:
@@ -160,6 +165,21 @@ class ReviewStep(Vertical):
         self.say(Text())
         self._show()
         self.page.focus()
+
+    @work(thread=True, group="session", exclusive=True)
+    def _look_at_session(self) -> None:
+        self.app.call_from_thread(self._show_cautions, self._sources.cautions())
+
+    def _show_cautions(self, cautions: Sequence[Caution]) -> None:
+        """What would end the run before its time, each with what to do about it."""
+        if not self.is_attached:
+            return
+        rows = [("mind", printable(f"{caution.what} {caution.remedy}", 500)) for caution in cautions]
+        words = facts(rows, self.look, LABEL, self._room + LABEL)
+        words.stylize(self.look.warn)
+        shown = self.query_one("#cautions", Static)
+        shown.display = bool(rows)
+        shown.update(words)
 
     @work(thread=True, group="launch")
     def _launch_in_thread(self, spec: RunSpec, asked: bool, wait: bool) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from engine.data.preview import DataPreview
     from engine.propose import Gathered, Proposal
     from engine.run.directory import RunDirectory
+    from engine.run.surviving.session_limits import Caution
     from engine.run.waiting.room import Room
     from profiles.geometry import ModelReport
     from profiles.planner import Plan
@@ -71,6 +72,12 @@ def _room(spec: RunSpec) -> Room:
     return room_for(spec)
 
 
+def _cautions() -> Sequence[Caution]:
+    from engine.run.surviving.session_limits import cautions_before_start
+
+    return cautions_before_start()
+
+
 def _launch(spec: RunSpec, wait: bool) -> RunDirectory:
     from engine.run.launch import launch
 
@@ -91,6 +98,8 @@ class Sources:
     """Every value, with its reason and the predicted memory, from what was gathered. Raises Problem."""
     room: Callable[[RunSpec], Room] = _room
     """Whether the memory that a run needs is free at this moment, and who holds it. Raises Problem."""
+    cautions: Callable[[], Sequence[Caution]] = _cautions
+    """What would end a run that is started now, such as logging out."""
     launch: Callable[[RunSpec, bool], RunDirectory] = _launch
     """Start the run detached, or let it wait in the queue until its memory is free. Raises Problem."""
     model_places: Callable[[], Sequence[Place]] = lambda: model_places(former_specs())

@@ -40,7 +40,7 @@ def _hardware() -> Hardware:
 def _measure_speed(hardware: Hardware) -> bool:
     from engine.fit.rates import is_measured, measure_rates
     from engine.run.directory import list_runs
-    from engine.run.launch import liveness
+    from engine.run.liveness import liveness
 
     if is_measured(hardware) or any(liveness(run) == "live" for run in list_runs()[:RECENT_RUNS]):
         return False
