@@ -12,9 +12,10 @@ import psutil
 
 from profiles.machine.host import Cpu, Disk, HostFiles, Ram, read_cpu, read_disk, read_ram
 from profiles.machine.nvml import Gpu, GpuProcess, Nvml
+from profiles.machine.slowdown import CPU_REASON, CpuThrottling, Slowdown
 from profiles.problem import printable
 
-__all__ = ["Cpu", "DeviceSampler", "Disk", "Gpu", "GpuProcess", "Hardware", "HostFiles", "Ram", "probe"]
+__all__ = ["Cpu", "DeviceSampler", "Disk", "Gpu", "GpuProcess", "Hardware", "HostFiles", "Ram", "Slowdown", "probe"]
 
 HARDWARE_VERSION = 1
 """Of what `as_dict` writes and profiles.hardware_file reads; a change that an older reader would misread raises it."""
@@ -83,11 +84,14 @@ class DeviceSampler:
         self.disk_path = disk_path
         self._files = files
         self._nvml = nvml or Nvml()
+        self._cpu_throttling = CpuThrottling(files)
+        self._gpus: list[Gpu] = []
         psutil.cpu_percent(None)  # the first call only starts the clock
 
     def sample(self) -> dict[str, Any]:
         """The fields of a `device` event; `cpu_share` is since the last call, a value not given is None."""
         ram = read_ram(self._files)
+        self._gpus = self._nvml.gpus(ram, processes=False)
         return {
             "cpu_share": psutil.cpu_percent(None) / 100,
             "memory_used_bytes": ram.used_bytes,
@@ -104,9 +108,22 @@ class DeviceSampler:
                     "watts": gpu.watts,
                     "share": gpu.share,
                 }
-                for gpu in self._nvml.gpus(ram, processes=False)
+                for gpu in self._gpus
             ],
         }
+
+    def slowdowns(self) -> list[Slowdown]:
+        """The devices that ran slower at the last sample, or since the one before it, to protect themselves."""
+        slowed = [
+            Slowdown(f"GPU {gpu.index} ({gpu.name})", gpu.slowdown, gpu.celsius) for gpu in self._gpus if gpu.slowdown
+        ]
+        if self._cpu_throttling.rose():
+            slowed.append(Slowdown("CPU", CPU_REASON))
+        return slowed
+
+    def lost_gpus(self) -> list[int]:
+        """The numbers of the GPUs that had fallen off the bus at the last sample."""
+        return list(self._nvml.lost)
 
     def close(self) -> None:
         self._nvml.close()

@@ -12,6 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
+from engine.child_process import Send, signal_on_parent_death, take_stdout
 from engine.export.card import write_card
 from engine.export.copying import TOKENIZER_FILES, copy_files, files_in, total_bytes
 from engine.export.output import Output, output_of
@@ -20,7 +21,6 @@ from engine.export.staging import check_target, staged
 from engine.methods.heads import LANGUAGE, NO_HEAD, Head, read_classes
 from engine.offline import set_offline
 from engine.run.directory import RunDirectory
-from engine.serve.child import Send, take_stdout
 from profiles.problem import Problem
 
 
@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # As an exception, so that an asked-for end also removes what was staged.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal_on_parent_death(signal.SIGTERM)
     set_offline()
     send = take_stdout()
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from engine.export.loading_code import LOADING, Use
 from engine.run.directory import RunDirectory
-from engine.run.telemetry.folding import read_state
 from engine.run.telemetry.metric_names import metric_name
+from engine.run.telemetry.reading import read_state
 from engine.spec import MethodSection
 
 _LIBRARY = {"writes": "transformers", "classification": "transformers", "embedding": "sentence-transformers"}

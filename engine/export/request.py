@@ -8,12 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from engine.child_process import describe_exit, last_line
 from engine.export.copying import Progress
 from engine.export.output import output_of
 from engine.export.staging import check_target, sweep
 from engine.modules import module_command, module_environment
 from engine.run.directory import RunDirectory
-from engine.serve.child import describe_exit, last_line
 from profiles.problem import Problem
 
 Form = Literal["adapter", "merged"]

@@ -13,8 +13,8 @@ import time
 import warnings
 from typing import Any
 
+from engine.child_process import end_with, limit_address_space
 from engine.offline import set_offline
-from engine.serve.child import limit_address_space
 from profiles.problem import Problem
 from profiles.settings import Settings
 
@@ -24,6 +24,7 @@ _ADDRESS_SPACE_BYTES = 32 << 30
 
 
 def main() -> None:
+    end_with(os.getppid())
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     limit_address_space(_ADDRESS_SPACE_BYTES)

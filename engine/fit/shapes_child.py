@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from engine.serve.child import limit_address_space
+from engine.child_process import end_with, limit_address_space
 
 # A layer's modules take some 50 KB of objects; a config that claims a million of them shall not fill the machine.
 _ADDRESS_SPACE_BYTES = 16 << 30
@@ -115,6 +115,7 @@ def _size(config: Any, name: str) -> Any:
 
 
 def main() -> None:
+    end_with(os.getppid())
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     limit_address_space(_ADDRESS_SPACE_BYTES)

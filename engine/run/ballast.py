@@ -15,16 +15,23 @@ class Ballast:
 
     def __init__(self, path: Path):
         self._path = path
+        self._given_up = False
         self.hold()
 
     def hold(self) -> None:
-        """Take the space (again), where there is any."""
+        """Take the space, where there is any."""
         with suppress(OSError):
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, BALLAST_BYTES)
             finally:
                 os.close(descriptor)
+            self._given_up = False
+
+    def hold_again(self) -> None:
+        """Take the space if it was given up, now that a disk takes records again."""
+        if self._given_up:
+            self.hold()
 
     def give_up(self) -> bool:
         """Free the space; False when there was none."""
@@ -33,4 +40,5 @@ class Ballast:
             self._path.unlink()
         except OSError:
             return False
+        self._given_up |= held > 0
         return held > 0

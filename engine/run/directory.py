@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import difflib
 import errno
 import json
@@ -11,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(?P<stamp>\d{8}T\d{6}Z)-(?P<slug>.+)")
 _STAMP = "%Y%m%dT%H%M%SZ"
+_LAST_MOMENT = calendar.timegm((9999, 1, 1, 0, 0, 0))
 KEPT_DATA_ACCEPTED = "go-on-with-kept-data"
 """Is in a run's data folder where the run is to go on with what it began with, whatever became of its files."""
 
@@ -36,7 +38,8 @@ class RunDirectory:
 
     @property
     def name(self) -> str:
-        """The folder's name: the moment of its making in UTC, a dash, the spec's name."""
+        """The folder's name: the moment of its making in UTC (no earlier than of those before it, whatever the clock
+        says), a dash, the spec's name."""
         return self.path.name
 
     @property
@@ -245,19 +248,35 @@ def disk_problem(path: Path, error: OSError) -> Problem:
         errno.ENOTDIR: "a file stands where a folder is needed",
         errno.EEXIST: "a file stands where a folder is needed",
         errno.ENAMETOOLONG: "the name is too long for this disk",
+        errno.EFBIG: "a file would be larger than this process (ulimit -f) or this disk allows",
     }.get(error.errno or 0, f"cannot be used: {error.strerror or error}")
     return Problem(where, what, f"Correct that, or {elsewhere}")
 
 
 def _new_folder(root: Path, name: str) -> Path:
-    moment = int(time.time())
+    moment = max(int(time.time()), _newest_moment(root) + 1)
     while True:
         folder = root / f"{time.strftime(_STAMP, time.gmtime(moment))}-{name}"
         try:
             folder.mkdir(mode=0o700)
             return folder
         except FileExistsError:
-            moment += 1  # a second run of this name within a second; one after the other stays in order
+            moment += 1  # made by another process at this very moment
+
+
+def _newest_moment(root: Path) -> int:
+    """When the newest folder of a run in `root` says that it was made, in unix seconds; 0 where there is none.
+
+    It may lie ahead of a clock that was set back. The next run's folder then takes the second after it, since what is
+    "latest" is found by these names."""
+    stamps = (match["stamp"] for entry in root.iterdir() if (match := _NAME.fullmatch(entry.name)))
+    for stamp in sorted(stamps, reverse=True):
+        # What no calendar has was named by hand, and the calendar's last year is no place to go on from.
+        with suppress(ValueError):
+            moment = calendar.timegm(time.strptime(stamp, _STAMP))
+            if moment < _LAST_MOMENT:
+                return moment
+    return 0
 
 
 def _age_order(run: RunDirectory) -> tuple[str, int, str]:

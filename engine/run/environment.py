@@ -30,12 +30,13 @@ def describe_environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "host": platform.node(),
         "logical_cores": os.cpu_count(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: package_version(name) for name in _PACKAGES},
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """The version of an installed package, without importing it; None where it is absent."""
     from importlib import metadata  # here, since a run is made seldom and this module is loaded always
 
     try:

@@ -27,9 +27,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from engine.child_process import Send, take_stdout
 from engine.offline import set_offline
 from engine.run.directory import RunDirectory
-from engine.serve.child import Send, take_stdout
 from profiles.problem import Problem
 
 if TYPE_CHECKING:

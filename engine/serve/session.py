@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
+from engine.child_process import describe_exit, last_line
 from engine.export.output import output_of
 from engine.modules import module_command, module_environment
 from engine.run.directory import RunDirectory
-from engine.serve.child import describe_exit, last_line
 from profiles.problem import Problem, printable
 
 SideName = Literal["base", "tuned"]

@@ -59,6 +59,7 @@ class HostFiles:
 
     proc: Path = Path("/proc")
     cgroup: Path = Path("/sys/fs/cgroup")
+    cpus: Path = Path("/sys/devices/system/cpu")
 
 
 def read_cpu(files: HostFiles) -> Cpu:

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from profiles.machine.host import Ram
+from profiles.machine.slowdown import gpu_slowdown
 from profiles.problem import printable
 
 
@@ -50,6 +51,8 @@ class Gpu:
     processes: tuple[GpuProcess, ...]
     unified: bool = False
     """Whether it has no memory of its own but shares the machine's."""
+    slowdown: str = ""
+    """Why it runs slower at the moment to protect itself, in words; "" where it does not."""
 
     @property
     def free_bytes(self) -> int:
@@ -71,10 +74,12 @@ class Gpu:
 
 
 class Nvml:
-    """An open NVML library. `library` is the pynvml module or a stand-in; `notes` says what did not work."""
+    """An open NVML library. `library` is the pynvml module or a stand-in; `notes` says what did not work, and `lost`
+    numbers the GPUs that have fallen off the bus, each as of the last reading."""
 
     def __init__(self, library: Any = None, environment: Mapping[str, str] = os.environ):
         self.notes: list[str] = []
+        self.lost: list[int] = []
         self._library = library or _import_pynvml()
         self._visible = environment.get("CUDA_VISIBLE_DEVICES")
         self._order = environment.get("CUDA_DEVICE_ORDER")
@@ -96,6 +101,7 @@ class Nvml:
         if not self._open:
             return []
         self.notes.clear()
+        self.lost.clear()
         try:
             count = self._library.nvmlDeviceGetCount()
         except self._library.NVMLError as error:
@@ -130,6 +136,7 @@ class Nvml:
             return [self._read(index, handle, handle, ram, processes)]
         except library.NVMLError as error:
             if isinstance(error, library.NVMLError_GpuIsLost):
+                self.lost.append(index)
                 self.notes.append(f"GPU {index} has fallen off the bus and is left out; a reboot brings it back.")
             else:
                 self.notes.append(f"GPU {index} cannot be read ({error}) and is left out.")
@@ -174,7 +181,17 @@ class Nvml:
             share=None if rates is None else rates.gpu / 100,
             processes=self._processes(handle) if processes else (),
             unified=unified,
+            slowdown=gpu_slowdown(library, self._clock_reasons(board)),
         )
+
+    def _clock_reasons(self, board: Any) -> int:
+        """NVML's bits for what holds a GPU's clocks down; 0 where the library or the driver does not say."""
+        library = self._library
+        for name in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
+            # Newer libraries ask newer drivers by the first name, older ones only have the second.
+            if (function := getattr(library, name, None)) and (reasons := self._ask(function, board)) is not None:
+                return reasons
+        return 0
 
     def _processes(self, handle: Any) -> tuple[GpuProcess, ...]:
         held: dict[int, int | None] = {}

@@ -39,8 +39,8 @@ class Channel:
             connection = socket.socket(fileno=int(number))
         except (ValueError, OSError):
             raise Problem(
-                "the training worker",
-                "was not started by a supervisor",
+                "the trainer",
+                "was not started by an engine",
                 "Use `finetui train` or `finetui resume`.",
             ) from None
         # Children that the worker starts must not hold the line open after it has ended.
@@ -48,8 +48,10 @@ class Channel:
         return cls(connection)
 
     def install_sigterm(self) -> None:
-        """From now on SIGTERM does not end this process but is reported once, as the command "stop"."""
-        signal.signal(signal.SIGTERM, self._on_sigterm)
+        """From now on SIGTERM does not end this process but is reported once, as the command "stop"; nor do an
+        interrupt, or the warning before a limit of processor time ends it."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGXCPU):
+            signal.signal(number, self._on_sigterm)
 
     def send(self, kind: str, **fields: Any) -> None:
         """Hand an event to the supervisor, which writes it to the journal; waits while the supervisor is busy."""
@@ -61,7 +63,7 @@ class Channel:
             except (BrokenPipeError, ConnectionResetError):
                 self.supervisor_gone = True
         with suppress(OSError):  # a full disk must not keep the worker from what it can still save
-            print(f"not journalled, the supervisor is gone: {line.decode().rstrip()}", file=sys.stderr, flush=True)
+            print(f"not journalled, the engine is gone: {line.decode().rstrip()}", file=sys.stderr, flush=True)
 
     def commands(self) -> list[str]:
         """What was asked since the last call, in order, without waiting: stop, save, evaluate, sample."""

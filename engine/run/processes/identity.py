@@ -1,7 +1,14 @@
-"""Which process a number meant: pid, start time and boot, so that a recycled pid is never taken for ours."""
+"""Which process a number meant: pid, start time, boot and namespace, so that a recycled pid is never taken for ours.
+
+A number names a process only within one boot of one machine and one pid namespace. A run's folder may be on a disk that
+several machines or containers share; containers of one machine have its boot id in common, and two that were made alike
+can have the same number at the same tick. So what was written elsewhere counts here as ended: it is never signalled.
+Whether the run lives there all the same is told by its lock (see lock.py).
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -9,29 +16,40 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.run.processes.process_stat import ProcessStat
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE = Path("/proc/self/ns/pid")
+# The kernel gives out numbers below this; far less in most settings.
+_MOST_PIDS = 1 << 22
+# There is none, or the number is a thread's by now: kernels differ in how they say it.
+_NO_PROCESS = (errno.ESRCH, errno.EINVAL, errno.ENOENT)
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """One process for all time. `start_time` is in clock ticks since the boot named by `boot_id`."""
+    """One process for all time. `start_time` is in clock ticks since the boot named by `boot_id`; `namespace` is the
+    inode number of the pid namespace in which `pid` counts, 0 where that is not known."""
 
     pid: int
     start_time: int
     boot_id: str
+    namespace: int = 0
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity:
         """The process that has `pid` now. Raises ProcessLookupError when there is none."""
-        return cls(pid, _start_time(pid), _boot_id())
+        return cls(pid, ProcessStat.of(pid).start_time, boot_id(), _namespace())
 
     @classmethod
     def from_dict(cls, values: Any) -> ProcessIdentity | None:
         """The identity that `as_dict` wrote; None for anything else."""
         try:
-            return cls(int(values["pid"]), int(values["start_time"]), str(values["boot_id"]))
-        except (KeyError, TypeError, ValueError):
+            numbers = int(values["pid"]), int(values["start_time"]), int(values.get("namespace", 0))
+            identity = cls(numbers[0], numbers[1], str(values["boot_id"]), numbers[2])
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return None
+        return identity if 0 < identity.pid <= _MOST_PIDS else None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -65,15 +83,18 @@ class ProcessIdentity:
             os.close(descriptor)
 
     def _open(self) -> int | None:
-        """A pidfd of this process if it runs. The start time is compared after opening, when the pid is pinned."""
-        if self.boot_id != _boot_id():
+        """A pidfd of this process if it runs. The start time is compared after opening: the descriptor stays with the
+        process that it was opened for, whoever gets the number next."""
+        if self.boot_id != boot_id() or self.namespace not in (0, _namespace()):
             return None
         try:
             descriptor = os.pidfd_open(self.pid)
-        except (ProcessLookupError, ValueError):
-            return None
+        except OSError as error:
+            if error.errno in _NO_PROCESS:
+                return None
+            raise
         try:
-            if _start_time(self.pid) == self.start_time and not _readable(descriptor, 0):
+            if ProcessStat.of(self.pid).start_time == self.start_time and not _readable(descriptor, 0):
                 return descriptor
         except ProcessLookupError:
             os.close(descriptor)
@@ -89,13 +110,13 @@ def _readable(descriptor: int, seconds: float) -> bool:
     return bool(poll.poll(seconds * 1000))
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """What names this boot of this machine; containers on it have the same."""
     return _BOOT_ID.read_text().strip()
 
 
-def _start_time(pid: int) -> int:
+def _namespace() -> int:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except FileNotFoundError:
-        raise ProcessLookupError(pid) from None
-    return int(stat.rpartition(")")[2].split()[19])  # the command's name, in brackets, may hold brackets itself
+        return _NAMESPACE.stat().st_ino
+    except OSError:  # a kernel without namespaces
+        return 0

@@ -3,6 +3,10 @@
 fcntl locks belong to a process: they are not inherited by its children, as flock's are, and the kernel lets go of
 them whatever the process died of. They are also let go when the process closes *any* descriptor of the file, so a
 supervisor never opens its own lock a second time.
+
+They hold between the containers of a machine, and between machines on network disks with locks (NFS 4, CIFS). A disk
+that refuses locks refuses the run. One that keeps them on each machine to itself (NFS mounted with nolock, some FUSE
+file systems) looks like any other: there a run is safe only as long as one machine at a time is told to go on with it.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import json
 
 from engine.run.directory import RunDirectory, write_atomically
 from engine.run.processes.identity import ProcessIdentity
+from engine.run.telemetry.records import from_line
 
 
 def record_processes(run: RunDirectory, processes: dict[str, ProcessIdentity]) -> None:
@@ -15,10 +16,10 @@ def record_processes(run: RunDirectory, processes: dict[str, ProcessIdentity]) -
 
 
 def recorded_processes(run: RunDirectory) -> dict[str, ProcessIdentity]:
-    """The processes in pid.json ("supervisor", "worker"), alive or not; empty when there is no such file."""
+    """The processes in pid.json ("supervisor", "worker"), alive or not; empty when it is not there, or is damaged."""
     try:
-        values = json.loads(run.pid_path.read_bytes())
-    except (OSError, ValueError):
+        values = from_line(run.pid_path.read_bytes())
+    except OSError:
         return {}
-    entries = values.items() if isinstance(values, dict) else ()
+    entries = values.items() if values is not None else ()
     return {name: identity for name, value in entries if (identity := ProcessIdentity.from_dict(value))}

@@ -1,10 +1,9 @@
-"""The training worker as its supervisor sees it: a child with a channel, and what its end means."""
+"""The training worker as its supervisor sees it: a child with a channel, and a watch over its silences."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import signal
 import socket
@@ -19,15 +18,17 @@ from engine.run.directory import RunDirectory
 from engine.run.endings.adjusted import ADJUSTED_VARIABLE, ANYWAY_VARIABLE
 from engine.run.processes.channel import CHANNEL_VARIABLE
 from engine.run.processes.identity import ProcessIdentity
+from engine.run.processes.leash import SUPERVISOR_VARIABLE
 from engine.run.telemetry.records import from_line, to_line
+from engine.run.watching.stacks import STACKS_VARIABLE, Stacks
+from engine.run.watching.stall import StallWatch
 
 COMMAND_VARIABLE = "FINETUI_WORKER_COMMAND"
 """An environment variable with the command to run in place of the trainer, for tests; the run's path is added."""
 
 _MESSAGE_BYTES = 1 << 24
-# The line that names a fault, in a traceback and in what Python prints when native code crashed. Threads and
-# libraries often print more after it.
-_FAULT = re.compile(r"Fatal Python error|[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)(:|$)")
+# As if the worker held half of the machine's memory more than it does; the kernel's scale ends at 1000.
+_OOM_SCORE_ABOVE_OURS, _MOST_OOM_SCORE = 500, 1000
 
 
 class WorkerProcess:
@@ -38,9 +39,12 @@ class WorkerProcess:
         since the checkpoint. Raises OSError."""
         command = shlex.split(os.environ.get(COMMAND_VARIABLE, "")) or module_command("engine.train.worker")
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._stacks = Stacks()
         environment = module_environment()
         environment |= {
             CHANNEL_VARIABLE: str(theirs.fileno()),
+            STACKS_VARIABLE: str(self._stacks.fileno()),
+            SUPERVISOR_VARIABLE: str(os.getpid()),
             ADJUSTED_VARIABLE: json.dumps(dict(adjusted)),
             ANYWAY_VARIABLE: "1" if anyway else "",
             "PYTHONUNBUFFERED": "1",
@@ -53,7 +57,7 @@ class WorkerProcess:
                 cwd=run.path,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), self._stacks.fileno()],
                 start_new_session=True,
             )
         self.pid = self._process.pid
@@ -63,9 +67,9 @@ class WorkerProcess:
         self._received = b""
         self.closed = False
         """Whether the worker has closed its end of the channel; its process may still be ending."""
-        # When memory runs out the kernel should end the worker and leave the supervisor to tell. Not always allowed.
-        with suppress(OSError):
-            Path(f"/proc/{self.pid}/oom_score_adj").write_text("500")
+        self.watch = StallWatch(self.pid, self._stacks)
+        """Notices when the worker falls silent."""
+        self._be_killed_first()
 
     @property
     def channel_descriptor(self) -> int:
@@ -91,7 +95,11 @@ class WorkerProcess:
                 lines, self._received = [*lines, self._received], b""
             for line in filter(None, lines):
                 record = from_line(line)
-                yield record if record is not None and isinstance(record.get("kind"), str) else line
+                if record is None or not isinstance(record.get("kind"), str):
+                    yield line
+                else:
+                    self.watch.heard(record)
+                    yield record
             if not data:
                 self.closed = True
                 return
@@ -120,21 +128,13 @@ class WorkerProcess:
         status = self._process.wait()
         os.close(self._pidfd)
         self._channel.close()
+        self._stacks.close()
         return status
 
-
-def exit_sentence(status: int, log: list[str]) -> str:
-    """Why a worker ended that did not say why itself, from its exit status and the last lines it printed."""
-    telling = [line for line in log if _FAULT.match(line)] or log
-    last = f": {telling[-1]}" if telling else ""
-    if status == -signal.SIGKILL:
-        return "the worker was killed from outside, often by the kernel when memory ran out"
-    if status < 0:
-        try:
-            name = signal.Signals(-status).name
-        except ValueError:
-            name = f"signal {-status}"
-        return f"the worker was ended by {name}{last}"
-    if status == 0:
-        return f"the worker ended without saying why{last}"
-    return f"the worker failed with exit status {status}{last}"
+    def _be_killed_first(self) -> None:
+        """Have the kernel, when memory runs out, end the worker or what it starts, and leave the supervisor to tell and
+        whoever is logged in to read it."""
+        ours = Path("/proc/self/oom_score_adj")
+        with suppress(OSError):  # not allowed everywhere
+            score = min(_MOST_OOM_SCORE, int(ours.read_text()) + _OOM_SCORE_ABOVE_OURS)
+            Path(f"/proc/{self.pid}/oom_score_adj").write_text(str(score))

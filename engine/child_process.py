@@ -1,7 +1,9 @@
-"""A child process of ours that speaks JSON lines: its lines, and in a sentence how it ended."""
+"""What our child processes have in common: the lines they speak, their limits, ending with their parent, and how one
+ended in a sentence."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -11,6 +13,8 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from profiles.problem import printable
+
+_PR_SET_PDEATHSIG = 1
 
 Send = Callable[..., None]
 
@@ -38,6 +42,20 @@ def limit_address_space(most_bytes: int) -> None:
     _, allowed = resource.getrlimit(resource.RLIMIT_AS)
     if allowed == resource.RLIM_INFINITY or most_bytes < allowed:
         resource.setrlimit(resource.RLIMIT_AS, (most_bytes, allowed))
+
+
+def signal_on_parent_death(number: int) -> None:
+    """Have the kernel send this process the signal `number` when its parent ends, or rather the thread of it that
+    started this process: that should be one which lives as long as the parent."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel kill this process when the one numbered `parent`, which started it, ends; also where it has. A
+    process that waits for this one in the thread that started it gives `os.getppid()`."""
+    signal_on_parent_death(signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before
+        os._exit(1)
 
 
 def take_stdout() -> Send:
