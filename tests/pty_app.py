@@ -40,7 +40,9 @@ class PtyApp:
         environment: Mapping[str, str] | None = None,
         columns: int = 80,
         rows: int = 24,
+        own: bool = True,
     ):
+        """Where the terminal is not to be the program's `own`, it is sent no signals by it."""
         self.started_at = time.perf_counter()
         self.master, slave = pty.openpty()
         self._set_size(columns, rows)
@@ -50,7 +52,7 @@ class PtyApp:
         }
 
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _OWN_TERMINAL, *command],
+            [sys.executable, "-c", _OWN_TERMINAL, *command] if own else list(command),
             stdin=slave,
             stdout=slave,
             stderr=slave,

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.run.directory import RunDirectory
-from engine.run.telemetry.events import RunState
-from engine.run.telemetry.folding import fold, open_journal, read_state
+from engine.run.telemetry.checksum import with_checksum
+from engine.run.telemetry.events import FORMAT_VERSION, RunState
+from engine.run.telemetry.folding import fold
 from engine.run.telemetry.journal import JournalTail
+from engine.run.telemetry.reading import open_journal, read_state
 from engine.run.telemetry.records import to_line
 from engine.run.telemetry.snapshot import save_snapshot
 
@@ -35,7 +37,8 @@ def write_journal(path: Path, steps: int) -> None:
             nonlocal sequence
             sequence += 1
             at = round(1.75e9 + sequence * 0.3, 3)
-            file.write(to_line({"v": 1, "seq": sequence, "at": at, "kind": kind, **fields}))
+            event = {"v": FORMAT_VERSION, "seq": sequence, "at": at, "kind": kind, **fields}
+            file.write(with_checksum(to_line(event)))
 
         put("attempt", number=1, resumed_from=None, worker_pid=1)
         put("plan", planned_steps=steps)

@@ -81,7 +81,8 @@ def _alone(steps: int) -> list[float]:
 def _supervised(steps: int) -> list[float]:
     import json
 
-    from engine.run.launch import launch, liveness
+    from engine.run.launch import launch
+    from engine.run.liveness import liveness
 
     run = launch(_spec(steps))
     while liveness(run) == "live":

@@ -14,9 +14,10 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).parents[2]))
 
 from engine.run.directory import RunDirectory
-from engine.run.launch import launch, liveness
+from engine.run.launch import launch
+from engine.run.liveness import liveness
 from engine.run.summary import summarise
-from engine.run.telemetry.folding import read_state
+from engine.run.telemetry.reading import read_state
 from engine.spec import load_spec
 
 PATIENCE_SECONDS = 200

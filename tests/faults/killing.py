@@ -17,11 +17,12 @@ from fault_ledger import Ledger
 from training import make_spec, write_chats
 
 from engine.run.directory import RunDirectory
-from engine.run.launch import launch, liveness, resume
+from engine.run.launch import launch, resume
+from engine.run.liveness import liveness
 from engine.run.processes.recorded import recorded_processes
 from engine.run.telemetry.events import RunState
-from engine.run.telemetry.folding import read_state
 from engine.run.telemetry.journal import JournalTail
+from engine.run.telemetry.reading import read_state
 from engine.spec import RunSpec
 
 STEPS, SAVE_EVERY = 120, 8
@@ -64,7 +65,9 @@ def result_of(run: RunDirectory) -> Result:
     newest = max(run.checkpoints.glob("step-*"))
     # The manifest tells when and under what circumstances; what was learnt is in the other files.
     files = [path for path in newest.iterdir() if path.name != "manifest.json"]
-    files.append(run.outputs / "adapter" / "adapter_model.safetensors")
+    outputs = list(run.outputs.rglob("*.safetensors"))  # an adapter, or a model
+    assert outputs
+    files += outputs
     sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     events = JournalTail(run.events_path).read(1 << 30)
     losses: dict[int, set[float]] = {}

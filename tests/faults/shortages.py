@@ -81,7 +81,8 @@ def _once(*_: Any, **__: Any) -> int:
 def _places() -> dict[str, list[tuple[Any, str, Callable[..., int]]]]:
     import transformers
 
-    import engine.train.checkpoints.saved
+    import engine.train.checkpoints.reading
+    import engine.train.checkpoints.writing
     import engine.train.outputs
     import engine.train.probe
 
@@ -91,10 +92,10 @@ def _places() -> dict[str, list[tuple[Any, str, Callable[..., int]]]]:
         "packed": [(Forward, "loss", _tokens)],
         "evaluation": [(NextToken, "observe", _documents)],
         "answers": [(transformers.GenerationMixin, "generate", _prompts)],
-        "saving": [(engine.train.checkpoints.saved, "write_tensors", _once)],
+        "saving": [(engine.train.checkpoints.writing, "write_tensors", _once)],
         "layout": [(Forward, "_predicting_states", _once)],
         "probe": [(engine.train.probe, "_update_nothing", _once)],
-        "restoring": [(engine.train.checkpoints.saved, "read_tensors", _once)],
+        "restoring": [(engine.train.checkpoints.reading, "read_tensors", _once)],
         "handing over": [(engine.train.outputs, "sync_tree", _once)],
     }
 

@@ -15,13 +15,14 @@ import torch
 from training import build_setup, losses, make_spec, train, write_chats
 
 import engine.run.disk_room
-import engine.train.checkpoints.saved
+import engine.train.checkpoints.writing
 import engine.train.disk_wait
+from engine.run.checkpoints.manifest import list_checkpoints
+from engine.run.checkpoints.verifying import damage
 from engine.run.directory import create_run, list_runs
 from engine.run.launch import launch
 from engine.run.processes.channel import MemoryChannel
 from engine.spec import RunSpec
-from engine.train.checkpoints.saved import damage, list_checkpoints
 from engine.train.recipe import Recipe
 from profiles.problem import Problem
 
@@ -132,7 +133,7 @@ def test_a_write_that_is_refused_though_there_seemed_to_be_room_is_tried_again(
         return write
 
     monkeypatch.setattr(
-        engine.train.checkpoints.saved, "write_tensors", refuse(engine.train.checkpoints.saved.write_tensors)
+        engine.train.checkpoints.writing, "write_tensors", refuse(engine.train.checkpoints.writing.write_tensors)
     )
     disk = Disk(GIB, lambda disk: None)
     run, ending = train_on(disk, a_spec(tmp_path, llama), monkeypatch)

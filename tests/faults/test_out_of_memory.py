@@ -17,18 +17,20 @@ from accelerate.state import AcceleratorState
 from memory_group import starting_in_a_group_of
 from training import losses, make_spec, train, write_chats
 
+from engine.run.checkpoints.manifest import list_checkpoints
 from engine.run.directory import RunDirectory, create_run
 from engine.run.endings.descent import Shortage, go_down
 from engine.run.endings.exhaustion import shortage, where_it_ran_out
-from engine.run.launch import launch, liveness
+from engine.run.launch import launch
+from engine.run.liveness import liveness
 from engine.run.processes.channel import MemoryChannel
 from engine.run.processes.worker_process import COMMAND_VARIABLE
 from engine.run.telemetry.events import Event
-from engine.run.telemetry.folding import fold, read_state
+from engine.run.telemetry.folding import fold
 from engine.run.telemetry.journal import JournalTail
+from engine.run.telemetry.reading import read_state
 from engine.spec import RunSpec
 from engine.train import worker
-from engine.train.checkpoints.saved import list_checkpoints
 
 # A bound for waiting, not a measurement: a loaded machine takes tens of seconds to import the training libraries.
 PATIENCE_SECONDS = 240
@@ -246,4 +248,4 @@ def test_a_worker_that_the_kernel_kills_for_memory_goes_on_in_less(tmp_path: Pat
     finally:
         group.rmdir()
     expect_finished_with_fewer_rows(run)
-    assert read_state(run).ladder[0]["what"] == "the kernel ended the worker"
+    assert read_state(run).ladder[0]["what"] == "the kernel ended the trainer"

@@ -16,8 +16,9 @@ from fault_ledger import Ledger
 from killing import Survivor, a_spec, quiet_threads, undisturbed, wait_until
 from pty_app import PtyApp
 
-from engine.run.launch import launch, liveness
-from engine.run.telemetry.folding import read_state
+from engine.run.launch import launch
+from engine.run.liveness import liveness
+from engine.run.telemetry.reading import read_state
 
 KILLS_A_RUN = 10
 RUNS = 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -15,17 +14,18 @@ import tiny
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from training import make_spec, train, write_chats
+from training import make_spec, write_chats
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from engine.run.directory import RunDirectory, create_run
-from engine.run.launch import launch, liveness, resume, stop
+from engine.run.checkpoints.manifest import list_checkpoints
+from engine.run.checkpoints.verifying import damage
+from engine.run.directory import RunDirectory
+from engine.run.launch import launch, resume, stop
+from engine.run.liveness import liveness
 from engine.run.processes.recorded import recorded_processes
-from engine.run.telemetry.folding import read_state
 from engine.run.telemetry.journal import JournalTail
+from engine.run.telemetry.reading import read_state
 from engine.spec import RunSpec
-from engine.train.checkpoints.saved import damage, list_checkpoints
-from profiles.problem import Problem
 
 # A bound for waiting, not a measurement: a loaded machine takes tens of seconds to import the training libraries.
 PATIENCE_SECONDS = 240
@@ -171,23 +171,3 @@ def test_weights_that_are_no_numbers_are_refused_by_tensor_name(tmp_path: Path, 
     assert state.problem is not None
     assert "model.layers.0.mlp.up_proj.weight" in state.problem["where"]
     assert state.problem["fix"]
-
-
-def test_a_loss_that_is_not_a_number_ends_the_run_in_words_and_is_never_saved(tmp_path: Path):
-    # A token whose embedding overflows when it is squared, in one row that is not the first to be learned from.
-    overflowing = tiny.make_model(tmp_path / "overflowing", tied=False)
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(overflowing), AutoTokenizer.from_pretrained(overflowing)
-    with torch.no_grad():
-        model.model.embed_tokens.weight[tokenizer.convert_tokens_to_ids("Z")] = 3e38
-    model.save_pretrained(overflowing)
-    rows = [("is it here or there", "here")] * 30 + [("is it Z or is it not, they ask themselves", "not")]
-    data = tmp_path / "rows.jsonl"
-    data.write_text("".join(json.dumps({"prompt": prompt, "completion": answer}) + "\n" for prompt, answer in rows))
-    spec = make_spec(overflowing, data, data={"packing": False}, checkpoint={"every_steps": 1, "keep": 100})
-    run = create_run(spec)
-    with pytest.raises(Problem, match="finite number") as raised:
-        train(spec, run)
-    assert "learning_rate" in raised.value.fix
-    for checkpoint in list_checkpoints(run.checkpoints):
-        tensors = load_file(checkpoint / "trainable.safetensors").values()
-        assert all(tensor.isfinite().all() for tensor in tensors)

@@ -43,6 +43,7 @@ def test_a_machine_as_json(tmp_path: Path) -> None:
         "watts": 212.5,
         "share": 0.37,
         "unified": False,
+        "slowdown": "",
         "fp8": True,
         "flash_attention": True,
         "int8": True,

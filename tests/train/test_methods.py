@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from engine.export.__main__ import export
 from engine.methods.recomputing import checkpoint_layers, offloading_checkpoint
+from engine.run.checkpoints.manifest import list_checkpoints
 from engine.serve.sides import load_sides
 from engine.spec import RunSpec
-from engine.train.checkpoints.saved import list_checkpoints
 from engine.train.document_attention import document_attention
 from engine.train.setup import Setup
 from profiles.problem import Problem

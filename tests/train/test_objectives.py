@@ -12,8 +12,8 @@ from objective_data import write_rows
 from safetensors.torch import load_file
 from training import build_setup, losses, make_spec, train
 
+from engine.run.checkpoints.manifest import list_checkpoints
 from engine.spec import RunSpec
-from engine.train.checkpoints.saved import list_checkpoints
 from engine.train.probe import take_trial_step
 from profiles.problem import Problem
 

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from training import build_setup, losses, make_spec, train, write_chats
 
+from engine.run.checkpoints.manifest import list_checkpoints
 from engine.run.directory import create_run
 from engine.run.processes.channel import MemoryChannel
-from engine.train.checkpoints.saved import list_checkpoints
 from engine.train.optimizer import rate_share
 from engine.train.recipe import Recipe
 

@@ -21,6 +21,7 @@ class Board:
     total: int = 24 * GIB
     used: int = 1 * GIB
     capability: tuple[int, int] = (8, 9)
+    clock_reasons: int = 0
     processes: list[tuple[int, int | None]] = field(default_factory=list)
     slices: list[Board] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
@@ -42,6 +43,8 @@ class FakeNvml:
             "nvmlDeviceGetTemperature": lambda board, sensor: 61,
             "nvmlDeviceGetPowerUsage": lambda board: 212_500,
             "nvmlDeviceGetUtilizationRates": lambda board: SimpleNamespace(gpu=37, memory=5),
+            "nvmlDeviceGetCurrentClocksEventReasons": lambda board: board.clock_reasons,
+            "nvmlDeviceGetCurrentClocksThrottleReasons": lambda board: board.clock_reasons,
             "nvmlDeviceGetComputeRunningProcesses": lambda board: [
                 SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in board.processes
             ],
