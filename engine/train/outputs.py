@@ -9,8 +9,9 @@ from safetensors import SafetensorError
 
 from engine.export.sentence_files import write_sentence_files
 from engine.methods.heads import write_classes
-from engine.run.directory import RunDirectory, sync, sync_tree
+from engine.run.directory import RunDirectory
 from engine.run.disk_room import tokenizer_bytes
+from engine.run.durable_files import sync, sync_tree
 from engine.train.setup import Setup
 from profiles.problem import Problem
 

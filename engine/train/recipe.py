@@ -61,8 +61,10 @@ class Recipe:
     def train(self) -> Ending:
         """Run to the end, or until stopped. Raises Problem when it cannot go on."""
         try:
+            newest = self.saving.newest()
             self.measuring.refer()  # while the model is still the base
-            self.progress = self.saving.restore() or self.progress
+            if newest is not None:
+                self.progress = self.saving.restore(newest)
             self._began_at = self.progress.step
             if self.progress.step == 0:
                 if self.expected is not None and self.spec.train.probe:
@@ -81,7 +83,7 @@ class Recipe:
         except NoRoomError as unsaved:
             saved = self.saving.saved_step
             remains = "nothing was saved" if saved is None else f"the checkpoint of step {saved} remains"
-            why = f"stopped on request while the disk was full: {unsaved} was not written; {remains}"
+            why = f"while the disk was full: {unsaved} was not written; {remains}"
             return Ending("stopped", "disk_full", why)
         except (NotANumberError, NotFiniteError) as error:
             step, saved_step = self.progress.step, self.saving.saved_step
@@ -91,7 +93,7 @@ class Recipe:
             self.talk.send("not_finite", **fields)
             return ending
         if self.talk.stopping:
-            return Ending("stopped", "stopped", f"stopped on request after step {self.progress.step}")
+            return Ending("stopped", "stopped", f"after step {self.progress.step}")
         return Ending("finished", "finished", f"all {self.setup.total_steps} steps were taken")
 
     def learn(self) -> None:

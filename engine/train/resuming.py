@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,9 +27,10 @@ def begin_resume(run: RunDirectory, asked: RunSpec, base: BaseReading, report: P
     """Before anything is prepared, compare what is known by then with the run's newest checkpoint. Whether the data has
     to be prepared anew, since a person said to go on with settings or a tokenizer that make other tokens of it. Raises
     ChangedSince for changes that nobody said to go on with."""
+    reading = partial(report, "preparing", "comparing settings, libraries and the base's files with the checkpoint's")
     if list_checkpoints(run.checkpoints):
-        report("preparing", "comparing settings, libraries and the base's files with the checkpoint's", 0, 0)
-    changed = require_same_settings(run, asked, base.result)
+        reading(0, 0)
+    changed = require_same_settings(run, asked, partial(base.result, reading))
     if any(change.field.startswith("base") for change in changed):
         # What the other base made of the rows.
         (run.path / REFERENCES_NAME).unlink(missing_ok=True)
@@ -43,5 +46,9 @@ def check_checkpoint(setup: Setup, run: RunDirectory, path: Path, send: Send) ->
     if is_other and not goes_on_anyway():  # whoever goes on anyway has the machine's own
         torch.set_num_threads(int(threads))
         count = f"{threads} thread{'s' * (threads != '1')}"
-        send("note", text=f"computes with {count} as before the checkpoint, since others round their sums otherwise")
+        text = f"computes with {count} as before the checkpoint, since others round their sums otherwise"
+        processors = len(os.sched_getaffinity(0))
+        if int(threads) > processors:
+            text += f"; this machine has {processors} processors, and `finetui resume {run.name} --anyway` uses as many"
+        send("note", text=text)
     require_same(run, step_of(path) or 0, saved, setup.circumstances(), send)

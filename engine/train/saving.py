@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from engine.run.checkpoints.manifest import checkpoint_path
 from engine.run.checkpoints.verifying import damage, newest_checkpoint
@@ -26,16 +27,22 @@ class Saving:
         """The step of the checkpoint that was saved or loaded last."""
         self._remarked: set[str] = set()
 
-    def restore(self) -> Progress | None:
-        """Go on from the newest undamaged checkpoint; None when there is none. Raises Problem when it does not fit, or
-        was made under other circumstances and nobody said to go on all the same."""
-        setup, talk = self._setup, self._talk
+    def newest(self) -> Path | None:
+        """The newest undamaged checkpoint, to be gone on from with as many threads as it was made with; None when there
+        is none. Raises ChangedSince when it was made under other circumstances and nobody said to go on all the same.
+        """
         newest, skipped = newest_checkpoint(self._run.checkpoints)
         for reason in skipped:
-            talk.send("note", text=reason)
-        if newest is None:
-            return None
-        check_checkpoint(setup, self._run, newest, talk.send)
+            self._talk.send("note", text=reason)
+        if newest is not None:
+            check_checkpoint(self._setup, self._run, newest, self._talk.send)
+        elif skipped:
+            self._talk.send("note", text="no checkpoint is whole: the run begins anew")
+        return newest
+
+    def restore(self, newest: Path) -> Progress:
+        """Go on from the checkpoint `newest`. Raises Problem when it does not fit."""
+        setup, talk = self._setup, self._talk
         progress = load_checkpoint(newest, setup.parameters, setup.optimizer)
         self.saved_step = progress.step
         if progress.loss_scale and setup.accelerator.scaler is not None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from transformers import AutoConfig
@@ -26,9 +24,10 @@ from engine.methods.recomputing import checkpoint_layers
 from engine.methods.trainable import count_parameters, make_trainable, trainable_parameters
 from engine.objectives.base import Objective
 from engine.objectives.choosing import check_kind, head_of, make_objective
-from engine.run.circumstances import BaseReading, circumstances_of, data_circumstances
+from engine.run.circumstances import BaseReading, circumstances_of, data_circumstances, version_circumstances
 from engine.spec import RunSpec
 from engine.train.batches import EvaluationBatches, MicroBatch, evaluation_batches
+from engine.train.checkpoints.random_state import seed_everything
 from engine.train.device import AUTOCAST, Precision, choose_device, choose_precision, device_words
 from engine.train.document_attention import DOCUMENT_ATTENTION
 from engine.train.forward import Forward
@@ -79,6 +78,8 @@ class Setup:
     """As its person wrote it; `spec` has what the ladder changed."""
     base: BaseReading
     """What the base model's files hold."""
+    settled: dict[str, str]
+    """Circumstances as the process began with them: the order of the rows, and the versions of its libraries."""
 
     def circumstances(self) -> dict[str, str]:
         """All that decides what is learnt (see engine.run.circumstances), for checkpoints. Waits until the base's files
@@ -91,7 +92,8 @@ class Setup:
         }
         if self.device.type == "cpu":
             device[THREADS] = str(torch.get_num_threads())
-        return circumstances_of(self.asked, data_circumstances(self.dataset.lineage()), self.base.result(), device)
+        data = data_circumstances(self.dataset.lineage())
+        return circumstances_of(self.asked, data, self.base.result(), device, self.settled)
 
     @property
     def device(self) -> torch.device:
@@ -173,6 +175,7 @@ def build(
     has made some of it smaller; `base` reads the base's files already. Raises Problem for a fault in the data, the
     model or the settings."""
     asked, base = asked or spec, base or BaseReading(spec.model.path)
+    versions = version_circumstances(asked)
     device = choose_device()
     precision = choose_precision(spec.model.dtype, spec.method.kind, device)
     if precision.compute is torch.float16:
@@ -264,14 +267,8 @@ def build(
         published_dtype=_published_dtype(spec),
         asked=asked,
         base=base,
+        settled={"order of the rows": plan.fingerprint, **versions},
     )
-
-
-def seed_everything(seed: int) -> None:
-    """Begin all random numbers of this process anew: torch's, and those that libraries may take from elsewhere."""
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)
 
 
 def _set_recomputing(spec: RunSpec, model: Any, device: torch.device) -> list[str]:

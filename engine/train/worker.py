@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         attempt.train()
     except _StoppedBefore:
-        why = "stopped on request before any step was taken; what was prepared is kept for the next start"
+        why = "before any step was taken; what was prepared is kept for the next start"
         channel.send("outcome", **Ending("stopped", "stopped", why).as_dict(), step=None)
     except Exception as error:
         if (said := shortage(error)) is not None:

@@ -22,10 +22,11 @@ from training import StoppingChannel, make_spec, write_chats
 
 from engine.data.prepare.kept import read_kept
 from engine.run.checkpoints.manifest import MANIFEST, list_checkpoints, read_manifest
-from engine.run.circumstances import Change, ChangedSince, changes_before_resume
+from engine.run.circumstances import Change, changes_before_resume
 from engine.run.circumstances.spec_fields import LEARNING, OTHERS, spec_circumstances
 from engine.run.directory import RunDirectory, create_run, list_runs
 from engine.run.endings.adjusted import ANYWAY_VARIABLE
+from engine.run.endings.causes import ChangedSince
 from engine.run.launch import resume
 from engine.run.lineage import read_lineage
 from engine.run.liveness import liveness
@@ -162,14 +163,14 @@ def library(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
 CHANGES: dict[str, tuple[Callable[[RunDirectory, pytest.MonkeyPatch], None], list[str], list[str]]] = {
     "a setting": (rate, ["optimizer.learning_rate"], []),
     "how rows are read": (personal, ["data.personal"], []),
-    "another source": (another_source, ["data.train"], ["data as prepared"]),
+    "another source": (another_source, ["data.train"], ["data as prepared", "order of the rows"]),
     "a row of the data": (row, ["data.train.1 file"], []),
     "a bit of the base's weights": (weights, ["base weights model.safetensors"], []),
     "the base's config": (config, ["base config.json"], []),
     "the chat template": (
         tokenizer,
         ["tokenizer chat_template.jinja"],
-        ["data as prepared", "tokenizer and chat template"],
+        ["data as prepared", "order of the rows", "tokenizer and chat template"],
     ),
     "a library": (library, ["peft"], []),
 }
@@ -363,8 +364,9 @@ def test_circumstances_name_every_field_that_decides(run: RunDirectory):
     assert told.items() <= saved.items()
     of_spec = {field.replace("data.train.1.", "data.train.") for field in told}
     assert {field for field in LEARNING if not field.startswith("data.held_out.")} <= of_spec
-    assert {"torch", "transformers", "peft", "bitsandbytes", "accelerate", "finetui"} <= saved.keys()
-    assert {"device", "dtype", "attention", "threads", "data as prepared", "data.train.1 file"} <= saved.keys()
+    assert {"torch", "transformers", "peft", "accelerate", "finetui"} <= saved.keys()
+    assert {"device", "dtype", "attention", "threads"} <= saved.keys()
+    assert {"data as prepared", "order of the rows", "data.train.1 file"} <= saved.keys()
     assert saved["data.held_out"] == "a share of the rows"
 
 

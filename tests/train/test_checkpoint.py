@@ -22,6 +22,7 @@ from engine.run.checkpoints.manifest import list_checkpoints, saved_circumstance
 from engine.run.checkpoints.verifying import damage, newest_checkpoint, read_back
 from engine.spec import OptimizerSection
 from engine.train.checkpoints import NotFiniteError, Progress, load_checkpoint, save_checkpoint
+from engine.train.checkpoints.optimizer_state import optimizer_state, put_back
 from engine.train.checkpoints.tensor_file import read_tensors, shapes, write_tensors
 from engine.train.optimizer import make_optimizer
 from profiles.problem import Problem
@@ -264,7 +265,8 @@ def test_every_optimizer_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(tmp_
     assert all(torch.equal(restored[name], parameter) for name, parameter in parameters.items())
 
 
-# 48 MiB of parameters and 96 MiB of optimizer state, saved with hardly any memory left: the limit is the kernel's.
+# 48 MiB of parameters and 96 MiB of optimizer state, saved with memory for neither left, but for the stacks of threads
+# (8 MiB each): the limit is the kernel's.
 _SAVE_WITHOUT_MEMORY = """
 import resource, sys
 from pathlib import Path
@@ -276,9 +278,23 @@ sum((parameter ** 2).sum() for parameter in parameters.values()).backward()
 optimizer.step()
 optimizer.zero_grad()
 held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (held + (24 << 20), resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (held + (40 << 20), resource.RLIM_INFINITY))
 print(save_checkpoint(Path(sys.argv[1]), Progress(1, 1, None, None), parameters, optimizer, keep=1).total_bytes)
 """
+
+
+def test_what_an_optimizer_keeps_on_the_host_is_put_back_there():
+    """Adafactor reads its count of steps in every step: from a GPU it would wait for each parameter."""
+    on_host, on_device = (torch.nn.Parameter(torch.ones(4, 4, device=kind)) for kind in ("cpu", "meta"))
+    spec = OptimizerSection(kind="adafactor")
+    first, second = make_optimizer({"a": on_host}, spec), make_optimizer({"a": on_device}, spec)
+    on_host.sum().backward()
+    first.step()
+    tensors, values = optimizer_state(first, {"a": on_host})
+    put_back(second, {"a": on_device}, tensors.items(), values)
+    state = second.state[on_device]
+    assert state["step"].device.type == "cpu"
+    assert {state[name].device.type for name in ("row_var", "col_var")} == {"meta"}
 
 
 def test_a_save_needs_no_second_copy_of_what_it_saves(tmp_path: Path):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from objective_data import write_rows
 from safetensors.torch import load_file
@@ -22,17 +21,6 @@ from engine.spec import RunSpec
 from engine.train.recipe import Recipe
 
 STEPS, MICRO_BATCHES = 4, 4
-
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
-    torch.set_num_threads(2)
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_model(tmp_path_factory.mktemp("llama"))
 
 
 def a_spec(folder: Path, model: Path, kind: str = "next_token", **sections: dict[str, Any]) -> RunSpec:

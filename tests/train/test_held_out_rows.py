@@ -8,24 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
-import torch
 from objective_data import write_rows
 from training import build_setup, make_spec, train, write_chats
 
 from engine.data.examples import Examples
 from engine.spec import RunSpec
-
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
-    torch.set_num_threads(2)
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_model(tmp_path_factory.mktemp("llama"))
 
 
 def ids(examples: Examples) -> list[bytes]:

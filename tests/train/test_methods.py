@@ -24,12 +24,6 @@ from profiles.problem import Problem
 LAYERS = 4
 
 
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
-    torch.set_num_threads(2)
-
-
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_model(tmp_path_factory.mktemp("llama"), layers=LAYERS, dtype="bfloat16")

@@ -8,24 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from training import build_setup, losses, make_spec, train, write_chats
 
 from engine.run.telemetry.folding import fold
 from engine.spec import RunSpec
 from engine.train.tally import RecentLosses, SourceTally
-
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
-    torch.set_num_threads(2)
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_model(tmp_path_factory.mktemp("llama"))
 
 
 def mixed_spec(llama: Path, folder: Path, **train_values: Any) -> RunSpec:

@@ -18,17 +18,6 @@ from engine.train.optimizer import rate_share
 from engine.train.recipe import Recipe
 
 
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
-    torch.set_num_threads(2)
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_model(tmp_path_factory.mktemp("llama"))
-
-
 @pytest.fixture(scope="module")
 def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_chats(tmp_path_factory.mktemp("data") / "chats.jsonl", 64)

@@ -62,13 +62,27 @@ def remember_good(path: Path) -> None:
         _found_good[path] = stamp
 
 
-def verify_files(folder: Path, manifest: Manifest, *, from_disk: bool = False) -> None:
-    """Compare every file in `folder` with `manifest`; `from_disk` as for `read_back`. Raises DamagedError."""
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Compare every file in `folder` with `manifest`. Raises DamagedError."""
     for name in FILES:
         if name not in manifest.files:
             raise DamagedError(f"its manifest has no {name}")
     for name, sealed in manifest.files.items():
-        _verify_file(folder / name, sealed, from_disk=from_disk)
+        verify_file(folder / name, sealed)
+
+
+def verify_file(path: Path, sealed: Sealed, *, from_disk: bool = False) -> None:
+    """Compare one file with what was `sealed`; `from_disk` as for `read_back`. Raises DamagedError."""
+    try:
+        size = path.stat().st_size
+        if size != sealed.bytes:
+            raise DamagedError(f"{path.name} has {size:,} bytes instead of {sealed.bytes:,}")
+        if read_back(path, from_disk=from_disk) != sealed.sha256:
+            raise DamagedError(f"{path.name} is not the file that was saved: its contents are others")
+    except FileNotFoundError:
+        raise DamagedError(f"{path.name} is missing") from None
+    except OSError as error:
+        raise DamagedError(f"{path.name} cannot be read ({error.strerror})") from None
 
 
 def read_back(path: Path, *, from_disk: bool) -> str:
@@ -97,16 +111,3 @@ def _stamp(path: Path) -> _Stamp | None:
     except OSError:
         return None
     return tuple((name, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in entries)
-
-
-def _verify_file(path: Path, sealed: Sealed, *, from_disk: bool) -> None:
-    try:
-        size = path.stat().st_size
-        if size != sealed.bytes:
-            raise DamagedError(f"{path.name} has {size:,} bytes instead of {sealed.bytes:,}")
-        if read_back(path, from_disk=from_disk) != sealed.sha256:
-            raise DamagedError(f"{path.name} is not the file that was saved: its contents are others")
-    except FileNotFoundError:
-        raise DamagedError(f"{path.name} is missing") from None
-    except OSError as error:
-        raise DamagedError(f"{path.name} cannot be read ({error.strerror})") from None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from engine.run.endings.causes import CausedProblem
+from engine.run.endings.causes import ChangedSince
 from profiles.problem import printable
 
 # More than this many fields no longer fit into a sentence that a person reads.
@@ -31,12 +31,6 @@ class Change:
     def as_dict(self) -> dict[str, str]:
         """Its fields by name, for the `continued` event."""
         return asdict(self)
-
-
-class ChangedSince(CausedProblem):
-    """A run is not to go on from its checkpoint, since things changed and nobody said to go on all the same."""
-
-    cause = "changed"
 
 
 def changes(saved: Mapping[str, str], now: Mapping[str, str]) -> list[Change]:

@@ -81,7 +81,7 @@ def goes_on_anyway() -> bool:
 
 
 def _known_early(spec: RunSpec, base: Mapping[str, str]) -> dict[str, str]:
-    return {**spec_circumstances(spec), **base, **version_circumstances()}
+    return {**spec_circumstances(spec), **base, **version_circumstances(spec)}
 
 
 def _newest(run: RunDirectory) -> tuple[int, dict[str, str] | None]:

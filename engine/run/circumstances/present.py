@@ -13,20 +13,32 @@ from engine.run.environment import package_version
 if TYPE_CHECKING:
     from engine.spec import RunSpec
 
-_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "finetui")
+_PACKAGES = ("torch", "transformers", "accelerate", "finetui")
+_OF_ADAPTERS, _OF_FEW_BITS = "peft", "bitsandbytes"
 
 
 def circumstances_of(
-    spec: RunSpec, data: Mapping[str, str], base: Mapping[str, str], device: Mapping[str, str]
+    spec: RunSpec,
+    data: Mapping[str, str],
+    base: Mapping[str, str],
+    device: Mapping[str, str],
+    settled: Mapping[str, str],
 ) -> dict[str, str]:
     """All that decides what a run of `spec` learns, as its person wrote it, what the ladder changed left out. `data` is
-    `data_circumstances`, `base` is `base_circumstances`, and `device` what was chosen to compute with."""
-    return {**spec_circumstances(spec), **data, **base, **device, **version_circumstances()}
+    `data_circumstances`, `base` is `base_circumstances`, `device` what was chosen to compute with, and `settled` what
+    the process began with, `version_circumstances` among it: other libraries may have been installed since."""
+    return {**spec_circumstances(spec), **data, **base, **device, **settled}
 
 
-def version_circumstances() -> dict[str, str]:
-    """The versions of the libraries that do the arithmetic; imports none of them."""
-    return {name: package_version(name) or "absent" for name in _PACKAGES}
+def version_circumstances(spec: RunSpec) -> dict[str, str]:
+    """The versions, as they are installed now, of the libraries that do the arithmetic of a run of `spec`; imports none
+    of them."""
+    packages = [*_PACKAGES]
+    if spec.method.kind in ("lora", "qlora"):
+        packages.append(_OF_ADAPTERS)
+    if spec.method.kind == "qlora" or spec.optimizer.kind not in ("adamw", "adafactor"):
+        packages.append(_OF_FEW_BITS)
+    return {name: package_version(name) or "absent" for name in packages}
 
 
 def data_circumstances(lineage: Mapping[str, Any]) -> dict[str, str]:

@@ -33,17 +33,22 @@ def put_back(
     states: dict[str, dict[str, Any]] = {name: dict(plain) for name, plain in values.items()}
     for full_name, tensor in tensors:
         name, _, key = full_name.rpartition("|")
-        states.setdefault(name, {})[key] = _in_place(optimizer, parameters[name], tensor)
+        states.setdefault(name, {})[key] = _in_place(optimizer, parameters[name], key, tensor)
     for name, state in states.items():
         optimizer.state[parameters[name]] = state
 
 
-def _in_place(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter, tensor: torch.Tensor) -> torch.Tensor:
-    """`tensor` as the optimizer wants to hold it: beside its parameter, in memory of its own.
+def _in_place(
+    optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter, key: str, tensor: torch.Tensor
+) -> torch.Tensor:
+    """`tensor`, the state's `key`, as the optimizer wants to hold it: beside its parameter, in memory of its own.
 
-    AdamW's step counter stays float32 on the parameter's device, where the fused kernel wants it. What bitsandbytes
-    pages goes into pages again: in plain memory it would fill a GPU that a first attempt did not.
+    The count of steps lies on the host, where torch's optimizers read it in every step; but for the fused kernel, which
+    reads it on the device. What bitsandbytes pages goes into pages again: in plain memory it would fill a GPU that a
+    first attempt did not.
     """
+    if key == "step" and not any(group.get("fused") for group in optimizer.param_groups):
+        return tensor.clone()
     if hasattr(optimizer, "get_state_buffer") and tensor.shape == parameter.shape:
         return optimizer.get_state_buffer(parameter, dtype=tensor.dtype).copy_(tensor)
     return tensor.to(parameter.device, copy=True)

@@ -1,14 +1,14 @@
 """Where every generator of random numbers stands that a step may draw from: torch's on the host and on each GPU in use,
-Python's own, and numpy's where it is loaded."""
+Python's own, and numpy's; and how all of them begin."""
 
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 
 _PYTHON_VERSION = 3  # of the form that random.getstate gives
@@ -17,7 +17,7 @@ _NUMPY_GENERATOR = "MT19937"  # of numpy's one global generator, which nobody ca
 
 @dataclass(frozen=True)
 class RandomState:
-    """The states at one moment. Taking them waits for no device."""
+    """The states at one moment; of format 1 of checkpoints only torch's. Taking them waits for no device."""
 
     torch_host: torch.Tensor
     torch_gpus: dict[int, torch.Tensor]
@@ -26,13 +26,12 @@ class RandomState:
 
     @classmethod
     def now(cls) -> RandomState:
-        numpy = sys.modules.get("numpy")
         gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
         return cls(
             torch_host=torch.get_rng_state(),
             torch_gpus={index: torch.cuda.get_rng_state(index) for index in gpus},
             python=random.getstate(),
-            numpy=numpy.random.get_state() if numpy is not None else None,
+            numpy=cast(tuple[Any, ...], np.random.get_state()),
         )
 
     def put_back(self) -> None:
@@ -44,9 +43,7 @@ class RandomState:
         if self.python is not None:
             random.setstate(self.python)
         if self.numpy is not None:
-            import numpy
-
-            numpy.random.set_state(self.numpy)
+            np.random.set_state(self.numpy)
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """As tensors, to be read by `from_tensors`; nothing of it is code."""
@@ -76,3 +73,10 @@ class RandomState:
             *words, position, has_gauss = tensors["numpy"].tolist()
             numpy = (_NUMPY_GENERATOR, words, position, has_gauss, tensors["numpy.gauss"].item())
         return cls(tensors["cpu"], gpus, python, numpy)
+
+
+def seed_everything(seed: int) -> None:
+    """Begin all random numbers of this process anew: torch's, and those that libraries may take from elsewhere."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)

@@ -8,9 +8,10 @@
         manifest.json           step, circumstances, size and SHA-256 of each file above; written last
 
 A checkpoint is staged in a hidden folder beside the others. Each file is hashed while it is written and flushed to the
-disk, then the folder; then everything is read back from the disk and compared; then one rename makes it appear, and
-the folder above is flushed. Older ones are removed only after that. Nothing is a pickle. Tensors are written one at a
-time: a save needs the largest of them more on the host, not all of them twice.
+disk, then the folder; everything is read back from the disk and compared, the largest file while the others are
+written; then one rename makes it appear, and the folder above is flushed. Older ones are removed only after that.
+Nothing is a pickle. Tensors are written one at a time: a save needs the largest of them more on the host, not all of
+them twice.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,8 +41,8 @@ from engine.run.checkpoints.manifest import (
 from engine.run.checkpoints.refusals import refusal
 from engine.run.checkpoints.rotation import DAMAGED, STAGING, remove_leftovers, rotate
 from engine.run.checkpoints.sealed_file import write_sealed
-from engine.run.checkpoints.verifying import known_damage, remember_good, verify_files
-from engine.run.directory import sync
+from engine.run.checkpoints.verifying import known_damage, remember_good, verify_file
+from engine.run.durable_files import sync
 from engine.train.checkpoints.finite import require_finite
 from engine.train.checkpoints.optimizer_state import optimizer_state
 from engine.train.checkpoints.progress import Progress
@@ -117,16 +119,21 @@ def _publish(
     remove_leftovers(root)
     try:
         staging.mkdir(mode=0o700)
-        files = {
-            TRAINABLE: write_tensors(staging / TRAINABLE, parameters),
-            OPTIMIZER: write_tensors(staging / OPTIMIZER, tensors),
-            RANDOM: write_tensors(staging / RANDOM, RandomState.now().to_tensors()),
-            STATE: write_sealed(staging / STATE, _state(progress, values)),
-        }
-        manifest = Manifest(progress.step, circumstances, files)
-        write_sealed(staging / MANIFEST, manifest.to_bytes())
-        sync(staging)
-        _verify(staging, manifest)
+        with ThreadPoolExecutor(1, thread_name_prefix="read back") as other_thread:
+            files = {OPTIMIZER: write_tensors(staging / OPTIMIZER, tensors)}
+            # The largest file, while the others are written and read.
+            largest = other_thread.submit(verify_file, staging / OPTIMIZER, files[OPTIMIZER], from_disk=True)
+            files[TRAINABLE] = write_tensors(staging / TRAINABLE, parameters)
+            files[RANDOM] = write_tensors(staging / RANDOM, RandomState.now().to_tensors())
+            files[STATE] = write_sealed(staging / STATE, _state(progress, values))
+            manifest = Manifest(progress.step, circumstances, files)
+            write_sealed(staging / MANIFEST, manifest.to_bytes())
+            sync(staging)
+            for name in (TRAINABLE, RANDOM, STATE):
+                verify_file(staging / name, files[name], from_disk=True)
+            largest.result()
+        if read_manifest(staging) != manifest:
+            raise DamagedError(f"{MANIFEST} is not what was written")
         if final.exists():  # damaged: keep it for a person to look at, out of the way
             final.rename(root / f"{DAMAGED}{progress.step:06d}-{time.time_ns()}")
         staging.rename(final)
@@ -138,13 +145,6 @@ def _publish(
 
 def _state(progress: Progress, values: Mapping[str, Mapping[str, object]]) -> bytes:
     return json.dumps({"progress": asdict(progress), "optimizer": values}, indent=1).encode()
-
-
-def _verify(staging: Path, written: Manifest) -> None:
-    """Read back what the disk has. Raises DamagedError where that is not what was written."""
-    if read_manifest(staging) != written:
-        raise DamagedError(f"{MANIFEST} is not what was written")
-    verify_files(staging, written, from_disk=True)
 
 
 def _tree_bytes(folder: Path) -> int:
