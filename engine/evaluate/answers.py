@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.data.examples import Example
-from engine.run.directory import write_atomically
+from engine.run.durable_files import write_atomically
 from profiles.ladder import USUAL_ANSWER_BATCH, usual_answer_batch
 
 

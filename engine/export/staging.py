@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.run.directory import sync, sync_tree
+from engine.run.durable_files import sync, sync_tree
 from profiles.problem import Problem
 
 NAME_LIMIT = 100

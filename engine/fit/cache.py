@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from engine.run.directory import home, write_atomically
+from engine.run.directory import home
+from engine.run.durable_files import write_atomically
 
 
 def cache_root() -> Path:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from engine.run.directory import sync
+from engine.run.durable_files import sync
 from engine.train.checkpoints.tensor_file import read_tensors, write_tensors
 from profiles.disk_plan import REFERENCE_BYTES
 from profiles.problem import Problem

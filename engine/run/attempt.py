@@ -20,7 +20,7 @@ from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.recorded import record_processes
 from engine.run.processes.worker_process import WorkerProcess
 from engine.run.telemetry.journal import JOURNAL_FIELDS
-from engine.run.telemetry.log import ATTEMPT_MARK, last_lines
+from engine.run.telemetry.log import ATTEMPT_MARK, lines_of_attempt
 from engine.run.telemetry.recording import Recording, say
 from profiles.problem import printable
 
@@ -52,7 +52,6 @@ class Attempt:
         self._anyway, self._on_gpu, self._misses_gpu = anyway, state.plan.get("device") == "cuda", False
         number = state.attempts + 1
         say(f"{ATTEMPT_MARK}{number}, {time.strftime('%Y-%m-%d %H:%M:%S %z')} ---")
-        self._log_start = run.log_path.stat().st_size
         kills.rose()  # what the kernel ended before is none of this attempt's
         self._kernel_log = KernelLog()
         self.worker = worker = WorkerProcess(run, state.adjusted, anyway=anyway)
@@ -70,9 +69,11 @@ class Attempt:
             adjusted=dict(state.adjusted),
         )
 
-    def take_messages(self) -> None:
-        """Journal what the worker said since the last call."""
+    def take_messages(self) -> bool:
+        """Journal what the worker said since the last call, or of very much the first part; whether it was anything."""
+        anything = False
         for message in self.worker.messages():
+            anything = True
             if self._misses_gpu:
                 continue  # what it learnt before it was killed is not the run's
             if isinstance(message, bytes):
@@ -97,6 +98,7 @@ class Attempt:
                 self._recording.add(kind, **fields)
                 if kind == "plan":
                     self._on_plan(fields)
+        return anything
 
     def _lost_its_gpu(self, plan: dict[str, Any]) -> bool:
         """Whether the GPU is gone that the run learnt on before: on the CPU it would go on for weeks, unasked."""
@@ -104,7 +106,9 @@ class Attempt:
 
     def clean_up(self) -> int:
         """Take in the last words of a worker that has ended, and end what it left running; its exit status."""
-        self.take_messages()
+        self.worker.kill()  # what it left, so that nobody says anything more
+        while self.take_messages():
+            pass
         self._xids = self._kernel_log.xids()
         self._kernel_log.close()
         return self.worker.wait()
@@ -144,11 +148,11 @@ class Attempt:
             what = f"{self._problem.get('where')}: {self._problem.get('what')}"
             return Ending("failed", "input", what, str(self._problem.get("fix") or ""))
         if killed:
-            return Ending("stopped", "stopped", "killed on request; what was learnt after the last checkpoint is lost")
+            return Ending("stopped", "stopped", "without saving; what was learnt after the last checkpoint is lost")
         return ending_of_death(status, self._log(), kernel_counts=self._kills.counts)
 
     def _note(self, text: str) -> None:
         self._recording.add("note", text=text)
 
     def _log(self) -> list[str]:
-        return last_lines(self._run.log_path, count=500, start=self._log_start)
+        return lines_of_attempt(self._run.log_path)

@@ -8,15 +8,14 @@ import errno
 import json
 import os
 import re
-import secrets
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from engine.run.durable_files import write_atomically
 from engine.run.environment import describe_environment
 from profiles.problem import Problem, printable
 
@@ -193,45 +192,6 @@ def find_run(text: str) -> RunDirectory:
             names = ", ".join(run.name for run in matches[:5]) + (", …" if len(matches) > 5 else "")
             raise Problem(f"run {printable(text)}", f"fits {len(matches)} runs: {names}", "Give more of the name.")
     raise Problem(f"run {printable(text)}", f"there is no such run in {runs_root()}", _close_names(text, runs))
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` into `path`, whole or not at all, and on the disk when this returns. Raises OSError."""
-    with writing_atomically(path) as file:
-        file.write(data)
-
-
-@contextmanager
-def writing_atomically(path: Path) -> Iterator[IO[bytes]]:
-    """A file that becomes `path` at the end of the block, whole, and on the disk after it. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Bring a file's contents, or the names in a folder, onto the disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_tree(folder: Path) -> None:
-    """Bring a folder and all that is in it onto the disk. Raises OSError."""
-    for path in folder.rglob("*"):
-        sync(path)
-    sync(folder)
 
 
 def disk_problem(path: Path, error: OSError) -> Problem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from engine.run.disk_room import require_disk
 from engine.run.endings.adjusted import adjusted_spec
 from engine.run.liveness import liveness
 from engine.run.processes.recorded import recorded_processes
-from engine.run.processes.taking import START_NOTE_VARIABLE, wait_for_orphan
+from engine.run.processes.taking import ASKED_SIGNAL, START_NOTE_VARIABLE, wait_for_orphan
 from engine.run.sizes import size_text
 from engine.run.start import Start
 from engine.run.surviving.survival import scope_command, scope_environment, survival
@@ -100,11 +99,14 @@ def stop(run: RunDirectory) -> None:
         raise Problem(run.name, "is not running", "`finetui runs` shows what is.")
     try:
         ask(run, "stop")
-    except Problem:
+    except Problem as problem:
         # Without a control socket (a disk that has none) the signal says the same.
         supervisor = recorded_processes(run).get("supervisor")
-        if supervisor is None or not supervisor.send(signal.SIGTERM):
-            raise
+        try:
+            if supervisor is None or not supervisor.send(ASKED_SIGNAL):
+                raise
+        except PermissionError:  # another user's
+            raise problem from None
 
 
 def _require_possible(spec: RunSpec) -> None:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from engine.run.directory import RunDirectory, write_atomically
+from engine.run.directory import RunDirectory
+from engine.run.durable_files import write_atomically
 
 
 def write_lineage(run: RunDirectory, sections: Mapping[str, Any]) -> None:

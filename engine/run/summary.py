@@ -62,6 +62,10 @@ class RunSummary:
     """What to do about it."""
     stalled: bool = False
     """Whether nothing was heard of its trainer for much longer than usual."""
+    paused: bool = False
+    """Whether it waits for a person to make room on the disk; `why` says what for."""
+    restarted: str = ""
+    """Of a live run, why its trainer was started again, until it has saved a step since."""
     place: int | None = None
     """Its place in the line of its device while it waits, from 1."""
 
@@ -123,6 +127,8 @@ def summarise(run: RunDirectory) -> RunSummary:
         cause=ending.cause if ending is not None else "",
         remedy=ending.remedy if ending is not None else "",
         stalled=bool(state.stall) and life == "live",
+        paused=state.phase == "paused" and life == "live",
+        restarted=str(state.fresh_restart.get("text", "")) if life == "live" else "",
         place=_place(state) if name == "queued" else None,
     )
 

@@ -15,29 +15,33 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.run.attempt import Attempt
 from engine.run.control import ControlServer
 from engine.run.directory import RunDirectory, disk_problem
 from engine.run.endings.adjusted import adjusted_spec, with_learning_rate
-from engine.run.endings.aftermath import Aftermath
+from engine.run.endings.aftermath import Aftermath, StoppedBy
 from engine.run.endings.causes import Ending
 from engine.run.endings.errors import ending_of_error, ending_of_start
 from engine.run.endings.exhaustion import KillCounter
+from engine.run.endings.remedies import BACK_IN_LINE
 from engine.run.processes.daemon import detach
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.recorded import record_processes
-from engine.run.processes.taking import catch_signals, end_orphan, start_note, take_run
+from engine.run.processes.taking import ASKED_SIGNAL, catch_signals, end_orphan, start_note, take_run
 from engine.run.start import Start
+from engine.run.telemetry.events import RunState
 from engine.run.telemetry.reading import open_journal
 from engine.run.telemetry.recording import Recording
 from engine.run.telemetry.records import to_line
 from engine.run.waiting.claims import Claim, drop_claim, left_claim, write_claim
-from engine.run.waiting.queue import PlaceInLine
 from engine.run.waiting.room import device_name
 from engine.run.watching.devices import DeviceFeed
 from profiles.problem import Problem
+
+if TYPE_CHECKING:
+    from engine.run.waiting.queue import PlaceInLine
 
 
 class Supervisor:
@@ -60,7 +64,7 @@ class Supervisor:
         self._kills = KillCounter()
         if not start.queue and (left := left_claim(run)) is not None and left.waiting:
             drop_claim(run)  # an earlier engine died with it; now it would hold up those that wait
-        self._place = PlaceInLine(run, adjusted_spec(run.spec(), state.adjusted), start) if start.queue else None
+        self._place = _place_in_line(run, state, start) if start.queue else None
         rate = start.learning_rate
         changed = with_learning_rate(run.spec(), state.adjusted, rate) if rate is not None else None
         self._recording = Recording(run, folding)
@@ -88,7 +92,7 @@ class Supervisor:
             if self._control is not None:
                 selector.register(self._control, selectors.EVENT_READ, self._serve_control)
             if self._place is not None and not self._wait_in_line(selector, self._place):
-                self._end(Ending("stopped", "stopped", "stopped while it waited in the queue; nothing was started"))
+                self._leave_the_line(self._place)
                 return
             ending = None
             while ending is None:
@@ -117,6 +121,13 @@ class Supervisor:
                 self._recording.add("queued", **facts)
             self._serve_once(selector, seconds=0.25)
         return False
+
+    def _leave_the_line(self, place: PlaceInLine) -> None:
+        """End a run that was stopped while it waited; its place is kept where no person wanted that."""
+        comes_back = self._stopped_by == "signal"
+        place.leave(comes_back=comes_back)
+        why = "while it waited in the queue; nothing was started"
+        self._end(Ending("stopped", "stopped", why, BACK_IN_LINE if comes_back else ""), claim_stays=comes_back)
 
     def _start_worker(self) -> Attempt:
         """Begin an attempt. Raises OSError when no process can be started."""
@@ -161,15 +172,23 @@ class Supervisor:
         self._serve_control()  # after a while without news, too: it lets go of those who say nothing
         return ended
 
-    def _end(self, ending: Ending) -> Ending:
+    def _end(self, ending: Ending, *, claim_stays: bool = False) -> Ending:
         """Journal the end and let go of the run; the ending with its remedy."""
-        ending = self._aftermath.write_end(ending, asked=self._stop_asked)
-        drop_claim(self._run)
+        ending = self._aftermath.write_end(ending, self._stopped_by)
+        if not claim_stays:
+            drop_claim(self._run)
         self._devices.close()
         if self._control is not None:
             self._control.close()
         self._recording.close()
         return ending
+
+    @property
+    def _stopped_by(self) -> StoppedBy:
+        """Who stopped the run, where somebody did."""
+        if self._killed:
+            return "kill"
+        return "request" if self._stop_asked else "signal"
 
     def _promise(self, plan: dict[str, Any]) -> None:
         """Let those that wait for memory know what this run is going to take."""
@@ -187,7 +206,7 @@ class Supervisor:
             self._control.serve(self._answer)
 
     def _take_signals(self) -> None:
-        self._signals.recv(4096)
+        self._stop_asked |= ASKED_SIGNAL in self._signals.recv(4096)
         self._request("stop", os.getpid())
 
     def _answer(self, command: str, asking_pid: int) -> dict[str, Any]:
@@ -237,6 +256,13 @@ class Supervisor:
             text = f"no control socket ({error.strerror}): of the commands only stop works"
             self._recording.add("note", text=text)
             return None
+
+
+def _place_in_line(run: RunDirectory, state: RunState, start: Start) -> PlaceInLine:
+    """Raises Problem, OSError."""
+    from engine.run.waiting.queue import PlaceInLine  # here, since a run that does not wait is started sooner without
+
+    return PlaceInLine(run, adjusted_spec(run.spec(), state.adjusted), start)
 
 
 def main(arguments: list[str]) -> int:

@@ -46,7 +46,7 @@ class FakeWorker:
                 self.channel.send("note", text=f"got {command}")
                 if command == "stop":
                     self.save()
-                    self.channel.send("outcome", outcome="stopped", why="stopped on request", step=self.step)
+                    self.channel.send("outcome", outcome="stopped", why=f"after step {self.step}", step=self.step)
                     sys.exit(0)
                 if command == "save":
                     self.save()
@@ -124,6 +124,12 @@ class FakeWorker:
         if field not in self.adjusted:
             os.write(2, f"{text}\n".encode())
             os.kill(os.getpid(), number)
+
+    def flood(self) -> None:
+        """Say something as fast as it is taken in, for ever."""
+        words = b'{"kind":"phase","phase":"training","detail":"of many"}\n' * 1000
+        while True:
+            self.channel._connection.sendall(words)
 
     def await_stop(self) -> None:
         """Go on once told to stop."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.run.directory import create_run, find_run, list_runs, write_atomically
+from engine.run.directory import create_run, find_run, list_runs
+from engine.run.durable_files import write_atomically
 from engine.run.launch import launch
 from engine.run.liveness import liveness
 from engine.run.summary import summaries
@@ -95,7 +96,7 @@ except Problem as problem:
     done = subprocess.run(
         [sys.executable, "-B", "-c", code, str(spec_path)], capture_output=True, text=True, check=True
     )
-    assert done.stdout == "cannot be used: File too large\n"
+    assert done.stdout == "a file would be larger than this process (ulimit -f) or this disk allows\n"
     assert list((home / "runs").iterdir()) == []
 
 

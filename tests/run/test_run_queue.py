@@ -26,11 +26,12 @@ from engine.run.control import ask
 from engine.run.directory import RunDirectory, list_runs, runs_root
 from engine.run.launch import launch, resume, stop
 from engine.run.liveness import liveness
+from engine.run.processes.orphans import interrupted_runs
 from engine.run.processes.recorded import recorded_processes
 from engine.run.processes.worker_process import COMMAND_VARIABLE
 from engine.run.summary import summarise
 from engine.run.telemetry.reading import read_state
-from engine.run.waiting.claims import Claim, read_claim, write_claim
+from engine.run.waiting.claims import Claim, left_claim, read_claim, write_claim
 from engine.run.waiting.line import move, waiting_line
 from engine.run.waiting.order import holding_the_line
 from engine.run.waiting.returning import in_order_of_return
@@ -147,7 +148,9 @@ def test_a_run_that_waits_can_be_stopped_and_resumed(spec: RunSpec, script: Scri
     (stop if way == "stop" else lambda run: ask(run, "kill"))(run)
     end = end_of(run)
     wait_for_end(run)
-    assert (end["outcome"], end["why"]) == ("stopped", "stopped while it waited in the queue; nothing was started")
+    how = "stopped" if way == "stop" else "killed"
+    assert end["why"] == f"{how} on request while it waited in the queue; nothing was started"
+    assert end["outcome"] == "stopped" and "by_signal" not in end
     assert summarise(run).state == "stopped"
 
     resume(run, wait=True)
@@ -303,7 +306,7 @@ async def test_in_the_app_a_run_is_moved_by_keys(spec: RunSpec, script: Script, 
         await until(2)
         assert app.screen.query_one(RunTable).run.name == runs[1].name
         assert isinstance(app.screen, HomeScreen)
-        assert (app.screen.why_not("sooner"), app.screen.why_not("later")) == (None, None)
+        assert (app.screen.why_not("sooner"), app.screen.why_not("later")) == (None, "it is the last in line")
         await pilot.press("K")
         await until(1)
         assert app.screen.why_not("sooner") == "it is the first in line"
@@ -547,3 +550,41 @@ def test_one_that_is_resumed_without_waiting_is_not_in_the_line(spec: RunSpec, s
     for run in (first, second):
         stop(run)
         wait_for_end(run)
+
+
+def test_a_shutdown_takes_no_place_in_the_line(spec: RunSpec, script: Script, memory: Memory):
+    script(["train", 3, 0])
+    first, second = launch(spec, wait=True), launch(spec, wait=True)
+    wait_until(lambda: [each.run for each in waiting_line()] == [first, second])
+    wait_until(lambda: is_queued(first) and is_queued(second))
+    for run in (second, first):
+        recorded_processes(run)["supervisor"].send(signal.SIGTERM)
+        wait_for_end(run)
+    end = end_of(first)
+    assert end["outcome"] == "stopped" and end["by_signal"] and "--interrupted" in end["remedy"], end
+    assert "--interrupted" in summarise(first).remedy
+    assert waiting_line() == []
+
+    third = launch(spec, wait=True)
+    assert in_order_of_return(interrupted_runs()[::-1]) == [(first, True), (second, True)]
+    for run in (second, first):
+        resume(run)
+    assert [each.run for each in waiting_line()] == [first, second, third]
+
+    stop(first)
+    wait_for_end(first)
+    assert left_claim(first) is None, "a person took it out of the line"
+    memory.set_free(1 << 35)
+    assert end_of(third)["outcome"] == "finished"
+    wait_for_end(third)
+
+
+def test_a_driver_that_hangs_is_told_when_a_place_is_taken(
+    spec: RunSpec, script: Script, memory: Memory, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HANGING_DRIVER", "1")
+    script(["train", 3, 0])
+    with pytest.raises(Problem, match="does not answer"):
+        launch(spec, wait=True)
+    (run,) = list_runs()
+    wait_for_end(run)

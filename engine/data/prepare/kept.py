@@ -15,8 +15,9 @@ from engine.data.prepare.stamps import stamp_of
 from engine.data.rows import shown
 from engine.data.shapes import Reading
 from engine.data.source import Source
-from engine.run.circumstances import ChangedSince
-from engine.run.directory import KEPT_DATA_ACCEPTED, write_atomically
+from engine.run.directory import KEPT_DATA_ACCEPTED
+from engine.run.durable_files import write_atomically
+from engine.run.endings.causes import ChangedSince
 from profiles.problem import Problem
 
 _RECORD = "sources.json"

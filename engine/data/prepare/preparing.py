@@ -23,8 +23,8 @@ from engine.data.shapes import KIND_WORDS, Reading, goes_with, reading_of
 from engine.data.shapes.values import has_column, shown_names
 from engine.data.source import Source
 from engine.data.tokens.text_tokenizer import TextTokenizer
-from engine.run.circumstances import ChangedSince
 from engine.run.directory import disk_problem
+from engine.run.endings.causes import ChangedSince
 from profiles.problem import Problem, printable
 
 if TYPE_CHECKING:

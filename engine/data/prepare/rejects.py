@@ -16,7 +16,7 @@ from engine.data.prepare.shards import read_record
 from engine.data.prepare.table import Fate, Table, TableShard
 from engine.data.rows import RejectedRow, shown
 from engine.data.tokens.text_tokenizer import TextTokenizer
-from engine.run.directory import writing_atomically
+from engine.run.durable_files import writing_atomically
 from profiles.problem import printable
 
 # Rows that a person asked to have left out are no reason to refuse a source.

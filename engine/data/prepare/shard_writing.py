@@ -19,7 +19,7 @@ from safetensors.numpy import save
 
 from engine.data.contents import Kind, Role
 from engine.data.prepare.shards import FORMAT, KINDS, ROLES, WORD, ShardFacts, ShardReject
-from engine.run.directory import write_atomically
+from engine.run.durable_files import write_atomically
 
 
 @dataclass(frozen=True, slots=True)

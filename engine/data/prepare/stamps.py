@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.data.prepare.recipe import code_fingerprint
 from engine.data.source import Source
-from engine.run.directory import write_atomically
+from engine.run.durable_files import write_atomically
 
 # A file written within this time may be written again without its times of change telling.
 _SETTLED_SECONDS = 2.0

@@ -16,7 +16,7 @@ from engine.data.tokens.templates import TemplateChoice, choose_template
 from engine.data.tokens.text_tokenizer import Description, TextTokenizer
 from engine.fit.cache import cache_root
 from engine.modules import module_command, module_environment
-from engine.run.directory import write_atomically
+from engine.run.durable_files import write_atomically
 from profiles.bounded_files import read_json
 from profiles.problem import Problem, printable
 from profiles.shapes.model_config import CONFIG_LIMIT_BYTES

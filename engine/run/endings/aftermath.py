@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from typing import Literal
 
 from engine.run.checkpoints.manifest import newest_step
 from engine.run.directory import RunDirectory
@@ -12,7 +14,14 @@ from engine.run.endings.remedies import remedy_for
 from engine.run.endings.restarting import RESTARTED, Restarts, restart_fields
 from engine.run.telemetry.recording import Recording
 
-_BY_SIGNAL = "stopped by a signal, as when the machine shuts down or a session ends,"
+StoppedBy = Literal["request", "kill", "signal"]
+"""Who stopped a run: a person who asked, a person who had it killed, or whoever sends signals to all processes."""
+
+_STOPPED: dict[StoppedBy, str] = {
+    "request": "stopped on request",
+    "kill": "killed on request",
+    "signal": "stopped by a signal, as when the machine shuts down or a session ends,",
+}
 
 
 class Aftermath:
@@ -38,7 +47,8 @@ class Aftermath:
         """Journal that the run is begun again after a worker that ended so; or the run's end, where it is one.
         `restart_asked`: a person had the worker ended for a new one."""
         if ending.cause in RESTARTED and stopping:
-            return self._stopped_without_saving(ending.why)
+            what = "another trainer was just to be started" if restart_asked else ending.why
+            return self._stopped_without_saving(what)
         state, learnt_to = self._recording.state(), newest_step(self._run.checkpoints)
         if restart_asked and ending.cause == "worker_killed":
             asked = "a person asked for another trainer"
@@ -50,18 +60,20 @@ class Aftermath:
         self._recording.add("restart", **restart)
         return None
 
-    def write_end(self, ending: Ending, *, asked: bool) -> Ending:
-        """Journal the end of the run. Returns it as journalled, with its remedy; `asked`: a person asked for it. A run
-        that was stopped unasked got a signal, and is among those that are gone on with after a restart."""
-        ending = replace(ending, remedy=ending.remedy or remedy_for(ending.cause, self._run))
-        by_signal = ending.outcome == "stopped" and not asked
-        if by_signal:
-            ending = replace(ending, why=ending.why.replace("stopped on request", _BY_SIGNAL, 1))
-        signalled = {"by_signal": True} if by_signal else {}
+    def write_end(self, ending: Ending, stopped_by: StoppedBy) -> Ending:
+        """Journal the end of the run. Returns it as journalled, with its remedy; one that was stopped was so by
+        `stopped_by`. By a signal it is among those that are gone on with after a restart."""
+        signalled = {}
+        if ending.outcome == "stopped":
+            ending = replace(ending, why=f"{_STOPPED[stopped_by]} {ending.why}".rstrip(", "))
+            signalled = {"by_signal": True} if stopped_by == "signal" else {}
+        if not ending.remedy:
+            with suppress(OSError):  # for want of descriptors, say; the end is to be written all the same
+                ending = replace(ending, remedy=remedy_for(ending.cause, self._run))
         self._recording.add("end", **ending.as_dict(), step=self._recording.state().step, **signalled)
         return ending
 
     def _stopped_without_saving(self, what: str) -> Ending:
         learnt_to = newest_step(self._run.checkpoints)
         rest = f"; the checkpoint of step {learnt_to} remains" if learnt_to else ""
-        return Ending("stopped", "stopped", f"stopped on request, but {what} before the last steps were saved{rest}")
+        return Ending("stopped", "stopped", f"before the last steps were saved, since {what}{rest}")

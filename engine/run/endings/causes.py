@@ -43,7 +43,9 @@ CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ended, for its `end` event and for whoever looks. `why` and `remedy` are each one sentence at most."""
+    """How a run ended, for its `end` event and for whoever looks. `why` and `remedy` are each one sentence at most. Of
+    one that was stopped `why` is at first only what follows on who stopped it ("after step 12"), which a trainer need
+    not know; `Aftermath.write_end` makes it the whole sentence."""
 
     outcome: Outcome
     cause: Cause
@@ -59,3 +61,9 @@ class CausedProblem(Problem):
     """A problem that ends a run for a cause of its own: any other ends it as "input"."""
 
     cause: Cause
+
+
+class ChangedSince(CausedProblem):
+    """A run is not to go on from its checkpoint, since things changed and nobody said to go on all the same."""
+
+    cause = "changed"

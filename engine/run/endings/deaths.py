@@ -41,7 +41,7 @@ def ending_of_death(status: int, log: Sequence[str], *, kernel_counts: bool) -> 
         return Ending("failed", "worker_killed", f"the trainer was killed from outside (SIGKILL){perhaps}")
     if status == -signal.SIGTERM:
         # Before it listens, that is: to this process as to all others when the machine is shut down.
-        return Ending("stopped", "stopped", "the trainer was asked to stop (SIGTERM) before it had begun")
+        return Ending("stopped", "stopped", "before the trainer had begun")
     if (found := last_words_of_gpu(log)) is not None:
         return found
     last = _last_words(log)

@@ -6,6 +6,9 @@ from engine.run.checkpoints.manifest import newest_step
 from engine.run.directory import RunDirectory
 from engine.run.endings.causes import Cause
 
+BACK_IN_LINE = "Put it back in its place with `finetui resume --interrupted`."
+"""For a run whose engine ended while it waited in the queue, and no person wanted that."""
+
 _LEANER = "start a new run with a shorter data.sequence_length, a lower method.rank or the method qlora"
 
 # {resume}, {Resume}: "go on from step 400 with `finetui resume NAME`"; {log}: where the run's libraries print.

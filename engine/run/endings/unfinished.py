@@ -9,7 +9,7 @@ import re
 from engine.run.checkpoints.manifest import newest_step
 from engine.run.directory import RunDirectory
 from engine.run.endings.causes import CAUSES, Cause, Ending
-from engine.run.endings.remedies import remedy_for
+from engine.run.endings.remedies import BACK_IN_LINE, remedy_for
 from engine.run.processes.identity import boot_id
 from engine.run.processes.recorded import recorded_processes
 from engine.run.telemetry.events import RunState
@@ -29,7 +29,7 @@ def ending_of_dead(run: RunDirectory, state: RunState) -> Ending:
     supervisor = recorded_processes(run).get("supervisor")
     if state.phase == "queued":
         why = "while it waited in the queue; nothing was started"
-        remedy = "Put it back in its place with `finetui resume --interrupted`."
+        remedy = BACK_IN_LINE
     else:
         why, remedy = f"{_moment(state)}{_remains(run)}", ""
     cause: Cause = "engine_killed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +37,16 @@ def end_process(
         return "ended"
     process.send(signal.SIGKILL)
     return "killed" if process.wait(KILLED_SECONDS) else "hangs"
+
+
+def end_together(processes: Sequence[ProcessIdentity], patience_seconds: float) -> list[ProcessIdentity]:
+    """Ask processes of ours that save nothing to end, all at once, and kill those that have not in time; those that
+    hang even then."""
+    for number, seconds in ((signal.SIGTERM, patience_seconds), (signal.SIGKILL, KILLED_SECONDS)):
+        processes = [each for each in processes if each.send(number)]
+        deadline = time.monotonic() + seconds
+        processes = [each for each in processes if not each.wait(max(0.0, deadline - time.monotonic()))]
+    return list(processes)
 
 
 def wait_while_it_works(

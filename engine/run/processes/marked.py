@@ -32,6 +32,14 @@ def mark_as_of(run: RunDirectory) -> None:
     os.environ[RUN_VARIABLE] = str(run.path)
 
 
+def leads_session(pid: int) -> bool:
+    """As a trainer does, and what it starts does not."""
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
+
+
 def own_processes() -> Iterator[SeenProcess]:
     """All other processes of this user that let themselves be read: some milliseconds on a usual machine."""
     user, prefix = os.getuid(), f"{RUN_VARIABLE}=".encode()

@@ -17,7 +17,7 @@ from engine.run.liveness import liveness
 from engine.run.processes.ending import IDLE_SECONDS, KILLED_SECONDS, end_process
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.lock import lock_holder
-from engine.run.processes.marked import SeenProcess, own_processes
+from engine.run.processes.marked import SeenProcess, leads_session, own_processes
 from engine.run.processes.process_stat import ProcessStat
 from engine.run.sizes import size_text
 from engine.run.telemetry.journal import last_event
@@ -110,7 +110,7 @@ def _orphan(seen: SeenProcess) -> Orphan | None:
             return None
     if not seen.identity.is_alive():
         return None
-    role: Role = "worker" if _leads_session(seen.identity.pid) else "child"
+    role: Role = "worker" if leads_session(seen.identity.pid) else "child"
     return Orphan(run, seen.identity, role, None, "RAM")
 
 
@@ -156,14 +156,6 @@ def _leader(pid: int, among: set[int]) -> int | None:
     except OSError:
         return None
     return next((number for number in (stat.session, stat.parent) if number in among), None)
-
-
-def _leads_session(pid: int) -> bool:
-    """As a trainer does, and what it starts does not."""
-    try:
-        return os.getsid(pid) == pid
-    except ProcessLookupError:
-        return False
 
 
 def _argument_after(command: tuple[bytes, ...], name: bytes) -> Path | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from engine.run.directory import RunDirectory, write_atomically
+from engine.run.directory import RunDirectory
+from engine.run.durable_files import write_atomically
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.telemetry.records import from_line
 

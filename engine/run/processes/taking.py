@@ -8,17 +8,24 @@ import socket
 from collections.abc import Callable
 
 from engine.run.directory import RunDirectory
-from engine.run.processes.ending import end_process, wait_while_it_works
+from engine.run.processes.ending import end_process, end_together, wait_while_it_works
+from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.lock import lock_holder, take_lock
-from engine.run.processes.marked import mark_as_of, own_processes
+from engine.run.processes.marked import leads_session, mark_as_of, own_processes
 from engine.run.processes.recorded import recorded_processes
 from profiles.problem import Problem
 
 # Whoever resumes a run has waited for its last worker before, and waits for the engine for two minutes at most.
 _IDLE_SECONDS, _COMPUTING_SECONDS = 30.0, 60.0
+# Helpers have nothing to save, but some a folder to tidy up.
+_HELPERS_SECONDS = 5.0
 
 START_NOTE_VARIABLE = "FINETUI_START_NOTE"
 """The environment variable with what did not go as planned when the engine was started, for its journal."""
+
+
+ASKED_SIGNAL = signal.SIGINT
+"""By which a person's own stop reaches an engine that has no socket: shutdowns and batch systems send SIGTERM."""
 
 
 def take_run(run: RunDirectory) -> int:
@@ -47,14 +54,20 @@ def end_orphan(run: RunDirectory) -> None:
     """End what an engine left that was killed: two workers must not write one run's checkpoints. Only for who holds
     the run's lock. Raises Problem when something cannot be ended."""
     worker = recorded_processes(run).get("worker")
-    # The worker first, which ends its helpers; then what is not written down: helpers that were left, and a worker
-    # whose supervisor was killed before it wrote.
-    left = [worker] if worker is not None else []
-    left += [seen.identity for seen in own_processes() if seen.belongs_to(run) and seen.identity != worker]
-    for process in left:
+    # The worker first, which ends its helpers; then what is not written down: a worker whose supervisor was killed
+    # before it wrote, and helpers that were left.
+    unwritten = [seen.identity for seen in own_processes() if seen.belongs_to(run) and seen.identity != worker]
+    workers = [each for each in unwritten if leads_session(each.pid)]
+    for process in [worker, *workers] if worker is not None else workers:
         if end_process(process, idle_seconds=_IDLE_SECONDS, computing_seconds=_COMPUTING_SECONDS) == "hangs":
-            fix = "It hangs in the kernel, perhaps in a driver; restart the machine if it stays."
-            raise Problem(run.name, f"process {process.pid} of its last start does not end even when killed", fix)
+            raise _hangs(run, process)
+    for process in end_together([each for each in unwritten if each not in workers], _HELPERS_SECONDS):
+        raise _hangs(run, process)
+
+
+def _hangs(run: RunDirectory, process: ProcessIdentity) -> Problem:
+    fix = "It hangs in the kernel, perhaps in a driver; restart the machine if it stays."
+    return Problem(run.name, f"process {process.pid} of its last start does not end even when killed", fix)
 
 
 def start_note() -> str | None:
@@ -63,7 +76,8 @@ def start_note() -> str | None:
 
 
 def catch_signals() -> socket.socket:
-    """From now on SIGTERM, SIGINT, and SIGXCPU of a limit on processor time only make the returned socket readable."""
+    """From now on SIGTERM, SIGINT, and SIGXCPU of a limit on processor time only make the returned socket readable: it
+    gives a byte with the number for each."""
     reader, writer = socket.socketpair()
     reader.setblocking(False)
     writer.setblocking(False)

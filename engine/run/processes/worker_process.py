@@ -27,6 +27,8 @@ COMMAND_VARIABLE = "FINETUI_WORKER_COMMAND"
 """An environment variable with the command to run in place of the trainer, for tests; the run's path is added."""
 
 _MESSAGE_BYTES = 1 << 24
+# Of 64 KiB each, before others are heard: as much as a Unix socket holds, journalled in a tenth of a second.
+_MOST_READS = 4
 # As if the worker held half of the machine's memory more than it does; the kernel's scale ends at 1000.
 _OOM_SCORE_ABOVE_OURS, _MOST_OOM_SCORE = 500, 1000
 
@@ -82,8 +84,9 @@ class WorkerProcess:
         return self._pidfd
 
     def messages(self) -> Iterator[dict[str, Any] | bytes]:
-        """What the worker sent since the last call, without waiting; what is no message comes as its bytes."""
-        while True:
+        """What the worker sent since the last call, without waiting: all of it, or of very much the first part; what is
+        no message comes as its bytes."""
+        for _ in range(_MOST_READS):
             try:
                 data = self._channel.recv(1 << 16)
             except BlockingIOError:
@@ -118,9 +121,10 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the worker and all that it started, at once."""
-        # The group's number is the worker's pid, which cannot be taken by another before `wait`.
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        # The group's number is the worker's pid, which cannot be taken by another before `wait`, and may be after it.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
         """Clean up after a worker that has ended, with what it left running; its exit status, or minus its signal."""

@@ -183,6 +183,12 @@ class RunState:
         return max(0, self.planned_steps - self.step) * self.recent_seconds_per_step
 
     @property
+    def fresh_restart(self) -> Mapping[str, Any]:
+        """The `restart` event since which no checkpoint was saved; empty where there is none."""
+        newest = self.restarts[-1] if self.restarts else {}
+        return newest if newest and newest["step"] == self.checkpoint_step else {}
+
+    @property
     def sources(self) -> Sequence[Mapping[str, Any]]:
         """What is known of each data source, in the order of their losses; empty for a single source."""
         return self.plan.get("sources") or ()

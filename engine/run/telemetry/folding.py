@@ -103,7 +103,7 @@ class Folding:
         self._note(event)
 
     def _restart(self, event: Event) -> None:
-        restart = {name: event[name] for name in ("number", "cause", "what", "step", "text")}
+        restart = {name: event[name] for name in ("number", "cause", "what", "step", "text", "at")}
         self._values["restarts"] = (*self._values["restarts"], restart)
         self._note(event)
 
@@ -114,6 +114,8 @@ class Folding:
 
     def _stall(self, event: Event) -> None:
         names = ("seconds", "usual_seconds", "phase", "process", "stack", "text", "at")
+        if before := self._values["stall"]:  # the same silence, told again since it grew
+            self._values["notes"] = tuple(note for note in self._values["notes"] if note != before["text"])
         self._values["stall"] = {name: event[name] for name in names}
         self._note(event)
 

@@ -11,13 +11,21 @@ ATTEMPT_MARK = "--- attempt "
 """How the line begins that the supervisor puts between the attempts of a run."""
 
 
-def last_lines(path: Path, count: int = 20, start: int = 0, limit_bytes: int = 1 << 16) -> list[str]:
-    """At most `count` last lines that are not blank, from byte `start` of the log on, without control characters;
-    empty when there is no log. Of a progress bar, drawn over itself, its last state. Raises OSError."""
+def lines_of_attempt(path: Path) -> list[str]:
+    """What was printed in the newest attempt, as far as `last_lines` goes back. A log may be deleted or cut short at
+    any time, so it is told by the mark in it and not by a place."""
+    lines = last_lines(path, count=500)
+    marks = [index for index, line in enumerate(lines) if line.startswith(ATTEMPT_MARK)]
+    return lines[marks[-1] + 1 :] if marks else lines
+
+
+def last_lines(path: Path, count: int = 20, limit_bytes: int = 1 << 16) -> list[str]:
+    """At most `count` last lines that are not blank, without control characters; empty when there is no log. Of a
+    progress bar, drawn over itself, its last state. Raises OSError."""
     try:
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
-            file.seek(max(start, end - limit_bytes))
+            file.seek(max(0, end - limit_bytes))
             text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return []

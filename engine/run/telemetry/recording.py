@@ -107,7 +107,10 @@ class Recording:
 
 def _number(value: Any) -> Any:
     """`value`, or 0 where it is no number to add."""
-    return value if isinstance(value, int | float) and math.isfinite(value) else 0
+    try:
+        return value if isinstance(value, int | float) and math.isfinite(value) else 0
+    except OverflowError:  # an integer that no float can hold
+        return 0
 
 
 def say(text: str) -> None:

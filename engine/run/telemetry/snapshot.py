@@ -9,7 +9,8 @@ from collections import deque
 from dataclasses import astuple, fields, replace
 from typing import Any
 
-from engine.run.directory import RunDirectory, write_atomically
+from engine.run.directory import RunDirectory
+from engine.run.durable_files import write_atomically
 from engine.run.telemetry.checksum import checksum_holds, with_checksum
 from engine.run.telemetry.events import FORMAT_VERSION, Evaluation, RunState, Sample, StepPoint
 from engine.run.telemetry.journal import parse_event

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.run.directory import RunDirectory, list_runs, write_atomically
+from engine.run.directory import RunDirectory, list_runs
+from engine.run.durable_files import write_atomically
 from engine.run.processes.lock import lock_holder
 
 # A claim has some hundred bytes, and the file of the line one name for each run that waits.

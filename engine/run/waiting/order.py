@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from engine.run.directory import RunDirectory, runs_root, write_atomically
+from engine.run.directory import RunDirectory, runs_root
+from engine.run.durable_files import write_atomically
 from engine.run.processes.lock import let_go, lock_holder, take_lock
 from engine.run.waiting.claims import Claim, left_claim, read_small_json
 

@@ -8,14 +8,16 @@ its device (two at once each take twice as long, and their memory is less sure),
 from __future__ import annotations
 
 import os
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine.run.directory import RunDirectory, runs_root
 from engine.run.start import Start
-from engine.run.waiting.claims import Claim, left_claim, write_claim
+from engine.run.waiting.claims import Claim, drop_claim, left_claim, write_claim
 from engine.run.waiting.line import join, standing
 from engine.run.waiting.look import Look
 from engine.run.waiting.neighbours import neighbours
@@ -27,6 +29,9 @@ from profiles.problem import Problem
 if TYPE_CHECKING:
     from engine.spec import RunSpec
     from profiles.hardware import Hardware
+
+FIRST_LOOK_SECONDS = 60.0
+"""For the first look. A driver that nobody keeps awake takes half a minute on a machine of eight GPUs."""
 
 LOOK_SECONDS = 2.0
 """Between two looks at the memory; a driver takes some milliseconds for one."""
@@ -61,7 +66,10 @@ class PlaceInLine:
         self._run = run
         if start.after is not None:
             require_run(start.after)
-        hardware = read_hardware()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue")
+        self._claiming = threading.Lock()
+        self._has_left = False
+        hardware = self._first_hardware()
         self._estimate = estimate_for(spec, hardware)
         room = room_on(hardware, self._estimate, neighbours(run))
         left = left_claim(run)
@@ -75,7 +83,6 @@ class PlaceInLine:
             beside=start.beside or (left is not None and left.beside),
         )
         self.claim = join(run, claim)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue")
         self._pending: Future[tuple[bool, Look]] | None = None
         self._asked_at = float("-inf")
         self._told: dict[str, Any] | None = None
@@ -100,14 +107,44 @@ class PlaceInLine:
         except (OSError, Problem) as error:  # such as a disk that is full; it looks again
             said = error.strerror if isinstance(error, OSError) else f"{error.where}: {error.what}"
             return False, self._news(f"cannot tell whether its turn has come: {said}")
+        if granted:
+            self._thread.shutdown(wait=False)
         return granted, None if granted else self._news()
+
+    def leave(self, *, comes_back: bool) -> None:
+        """Wait no more; a run that `comes_back` keeps its place for the engine that will be started for it."""
+        with self._claiming:
+            self._has_left = True
+            if not comes_back:
+                drop_claim(self._run)
+                return
+            with suppress(OSError):  # its turn may just have come
+                write_claim(self._run, self.claim)
+
+    def _first_hardware(self) -> Hardware:
+        """The machine as it is now. Raises Problem where a driver hangs."""
+        try:
+            return self._thread.submit(read_hardware).result(FIRST_LOOK_SECONDS)
+        except TimeoutError:
+            what = (
+                f"cannot wait for its memory: a driver of this machine does not answer for {FIRST_LOOK_SECONDS:.0f} s"
+            )
+            fix = "See whether `nvidia-smi` answers; if it does not, restart the machine."
+            raise Problem(self._run.name, what, fix) from None
+
+    def _write(self, claim: Claim) -> bool:
+        """Put it into the run's folder, unless the run has left the line; whether that was done. Raises OSError."""
+        with self._claiming:
+            if not self._has_left:
+                write_claim(self._run, claim)
+            return not self._has_left
 
     def _ask(self) -> tuple[bool, Look]:
         hardware = read_hardware()
         if self.claim.after and has_ended(self.claim.after):
             self.claim = replace(self.claim, after="")  # for good, though that run may be resumed later
         if left_claim(self._run) != self.claim:  # it may have been damaged or lost, too
-            write_claim(self._run, self.claim)
+            self._write(self.claim)
         os.utime(self._run.claim_path)  # the others see that this one looks
         seen = self._look_around(hardware)
         if not seen.its_turn:
@@ -117,8 +154,7 @@ class PlaceInLine:
             # One that began since the machine was read may have taken of the memory that was free then.
             if not again.its_turn or again.training != seen.training:
                 return False, again
-            write_claim(self._run, replace(self.claim, waiting=False))
-            return True, again
+            return self._write(replace(self.claim, waiting=False)), again
 
     def _look_around(self, hardware: Hardware) -> Look:
         around = neighbours(self._run)
