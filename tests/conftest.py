@@ -20,3 +20,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def finetui(tmp_path: Path) -> Finetui:
     """The finetui command with a home of its own."""
     return Finetui(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with random weights, for all tests that only read it."""
+    import tiny  # here, since most tests do without torch
+
+    return tiny.make_model(tmp_path_factory.mktemp("llama"))

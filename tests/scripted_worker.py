@@ -61,7 +61,7 @@ def main() -> None:
         )
         if "stop" in channel.commands():
             channel.send("checkpoint", step=step, bytes=1_000_000, seconds=0.1, best=False, held_out_loss=None)
-            channel.send("outcome", outcome="stopped", why="asked to stop", step=step)
+            channel.send("outcome", outcome="stopped", why=f"after step {step}", step=step)
             return
     if os.environ.get("SCRIPTED_END") == "died":
         os.kill(os.getpid(), signal.SIGKILL)

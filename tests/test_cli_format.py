@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tui import format
@@ -72,7 +74,8 @@ def test_numbers(text: str, expected: str):
 )
 def test_terminals_are_told_from_the_environment(environ: dict[str, str], expected: Terminal, monkeypatch):
     monkeypatch.setattr("os.get_terminal_size", no_terminal)
-    assert Terminal.detect(environ) == expected
+    # How it is told of news has tests of its own (tests/tui/test_attention.py).
+    assert replace(Terminal.detect(environ), notice="", carrier="") == expected
     assert Terminal.detect(environ, ascii=True).ascii
 
 

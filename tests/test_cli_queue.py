@@ -78,7 +78,7 @@ def test_runs_are_put_in_the_queue_shown_moved_and_taken_out_and_start_by_themse
     assert "leaves the queue" in stopped.stdout
     watched = cli("watch", "first")
     assert watched.status == 3
-    assert why in watched.stdout and "stopped while it waited in the queue" in watched.stdout
+    assert why in watched.stdout and "stopped on request while it waited in the queue" in watched.stdout
 
     assert cli("stop", live).status == 0
     assert cli("watch", "second").status == 0

@@ -114,7 +114,9 @@ class FinetuiApp(App[None]):
         if self._may_open_live_run:
             self._may_open_live_run = False
             live = next((run for run in message.runs if run.state in ("running", "preparing")), None)
-            if live is not None and len(self.screen_stack) == 1:
+            home = self.screen_stack[0]
+            needs_a_look = isinstance(home, HomeScreen) and home.cut_off
+            if live is not None and len(self.screen_stack) == 1 and not needs_a_look:
                 from engine.run.directory import RunDirectory
 
                 self.open_run(RunDirectory(live.path))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from profiles.problem import printable
 from tui.format import counted, loss_text
-from tui.run_words import why_words
+from tui.run_words import held_word, why_words
 from tui.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -82,11 +82,13 @@ class NewsDesk:
 
 
 def news(before: RunSummary | None, now: RunSummary) -> News | None:
-    """What a person should hear of a run: that it finished, failed or stalls; None where nothing of that came about
-    since `before` (None for a run that was not there). Whoever stopped a run knows it."""
+    """What a person should hear of a run: that it finished, failed, stalls or paused; None where nothing of that came
+    about since `before` (None for a run that was not there). Whoever stopped a run knows it."""
     if now.state in _LIVE:
-        stalls = now.stalled and not (before is not None and before.stalled)
-        return News(now.path, f"{now.spec_name} stalls", now.why) if stalls else None
+        held = held_word(now)
+        is_new = held and (before is None or held_word(before) != held)
+        title = f"{now.spec_name} {'stalls' if held == 'stalled' else 'is paused'}"
+        return News(now.path, title, now.why) if is_new else None
     if before is not None and before.state not in _LIVE:
         return None
     if now.state == "finished":

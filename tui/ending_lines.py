@@ -1,4 +1,4 @@
-"""Why a run ended, or stalls, and what to do about it: drawn in as few lines as there are."""
+"""Why a run ended, or is held up, and what to do about it: drawn in as few lines as there are."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from tui.theme import Look
 _REMEDY = "Remedy: "
 
 
-def ending_lines(why: str, remedy: str, width: int, most: int, look: Look, style: str) -> list[Text]:
+def ending_lines(
+    why: str, remedy: str, width: int, most: int, look: Look, style: str, *, advised: bool = True
+) -> list[Text]:
     """`why` in `style`, then the remedy, in at most `most` lines (two at least where there are both). Where they have
-    not room enough each gives way by its end, the remedy last: it is what a person can use."""
-    told, advice = _wrapped(why, width), _wrapped(_REMEDY + remedy, width) if remedy else []
+    not room enough each gives way by its end, the remedy last: it is what a person can use. Where nothing is wrong it
+    is not `advised` as one."""
+    label = _REMEDY if advised else ""
+    told, advice = _wrapped(why, width), _wrapped(label + remedy, width) if remedy else []
     if len(told) + len(advice) > most:
         advice = _shortened(advice, max(1, most - 1), width, look)
         told = _shortened(told, max(1, most - len(advice)), width, look)
@@ -22,7 +26,7 @@ def ending_lines(why: str, remedy: str, width: int, most: int, look: Look, style
     for index, line in enumerate(advice):
         text = Text(line, no_wrap=True)
         if not index:
-            text.stylize(look.dim, 0, len(_REMEDY))
+            text.stylize(look.dim, 0, len(label))
         lines.append(text)
     return lines
 

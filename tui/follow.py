@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from textual.message import Message
 
 from profiles.problem import Problem, printable
+from tui.run_words import held_word
 from tui.snapshots import looks_different
 
 if TYPE_CHECKING:
@@ -177,9 +178,12 @@ class Follower(threading.Thread):
         if self._feed is None or self._feed[0] != target:
             self._feed = (target, self._source.follow(target))
         snapshot = self._feed[1].read()
-        if self._target is target and snapshot != self._last.get("run"):
+        before = self._last.get("run")
+        if self._target is target and snapshot != before:
             self._last["run"] = snapshot
             self._post(RunRead(snapshot))
+            if before is not None and (held_word(before), before.word) != (held_word(snapshot), snapshot.word):
+                self._wake.set()  # the runs are read at once, too: it may be news
 
     def _read_runs(self) -> None:
         runs = self._source.runs()

@@ -29,6 +29,7 @@ from tui.run_words import (
     STALL_GLYPH,
     adjusted_words,
     continued_words,
+    held_word,
     key_remedy,
     out_of_memory_words,
     probe_words,
@@ -52,8 +53,8 @@ def title_line(snapshot: RunSnapshot, width: int, look: Look) -> Text:
     glyph, style = look.state(word)
     left = Text().append(snapshot.run.spec_name, style=look.strong).append(f"  {glyph} {word}", style=style)
     state = snapshot.state
-    if snapshot.stalled:
-        left.append(f" {look.glyph(STALL_GLYPH, ASCII_STALL_GLYPH)} stalled", style=look.warn)
+    if held := held_word(snapshot):
+        left.append(f" {look.glyph(STALL_GLYPH, ASCII_STALL_GLYPH)} {held}", style=look.warn)
     ended_by = CAUSE_WORDS.get(snapshot.ending.cause, "") if snapshot.ending else ""
     stopping = "stopping after this step" if snapshot.liveness == "live" and state.stop_requested else ""
     words = (ended_by, stopping, throttle_words(state, look.degree), out_of_memory_words(state), restart_words(state))
@@ -192,9 +193,10 @@ def field_lines(name: str, value: str, width: int, look: Look, style: str = "", 
 
 
 def _wrap(value: str, room: int, most_lines: int) -> list[str]:
-    """Between words; anywhere where words are long (JSON) or only one line is to be filled."""
-    if most_lines > 1 and max(map(len, value.split()), default=0) <= room // 2:
-        return textwrap.wrap(value, room)
+    """Between words; anywhere where long ones make up most of it (JSON) or only one line is to be filled."""
+    long_words = sum(len(word) for word in value.split() if len(word) > room // 2)
+    if most_lines > 1 and long_words <= len(value) // 2:
+        return textwrap.wrap(value, room, break_on_hyphens=False)
     return [value[start : start + room] for start in range(0, len(value), room)]
 
 
@@ -208,7 +210,7 @@ def note_blocks(snapshot: RunSnapshot, width: int, look: Look) -> list[Block]:
     """What a person should know, then why things are as they are."""
     state = snapshot.state
     tried = [f"T{probe_words(state.probe)[1:]}."] if state.probe else []
-    notes = [*state.notes, *tried, *state.plan.get("reasons", [])]
+    notes = [*dict.fromkeys(state.notes), *tried, *state.plan.get("reasons", [])]  # each attempt notes the same anew
     if state.damaged:
         notes.append(f"{counted(state.damaged, 'line')} of the journal could not be read and count for nothing")
     if snapshot.trouble:
@@ -262,7 +264,8 @@ def result_blocks(snapshot: RunSnapshot, width: int, height: int, look: Look) ->
         why = why_words(ending.cause, ending.why) or f"at step {state.step:,}"
         lines += field_lines(ending.outcome, why, width, look, style, most)
         if remedy := key_remedy(ending.remedy, snapshot.run.name):
-            lines += field_lines("remedy", remedy, width, look, most_lines=most)
+            label = "remedy" if ending.outcome == "failed" else "next"
+            lines += field_lines(label, remedy, width, look, most_lines=most)
     elif snapshot.stalled:
         lines += field_lines("stalled", state.stall["text"], width, look, look.warn, most)
         keys = Text(" " * FIELD_WIDTH, no_wrap=True)
@@ -271,6 +274,8 @@ def result_blocks(snapshot: RunSnapshot, width: int, height: int, look: Look) ->
         lines.append(keys)
     elif snapshot.liveness == "live" and state.phase in ("queued", "paused"):
         lines += field_lines(state.phase, state.phase_detail, width, look, look.warn, most_lines=6)
+    if snapshot.liveness == "live" and (restart := state.fresh_restart):
+        lines += field_lines("restarted", restart["text"], width, look, look.warn, most)
     arrow = look.glyph("→", "->")
     if measured := held_out_words(state, arrow, look.separator):
         lines += field_lines("held-out loss", measured, width, look)

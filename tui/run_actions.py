@@ -190,12 +190,18 @@ def resume_all(screen: KeyedScreen, runs: Sequence[RunDirectory]) -> None:
 
     def act() -> None:
         from engine.run.waiting.returning import in_order_of_return
+        from tui.format import counted
 
+        begun = 0
         for run, waited in in_order_of_return(runs[::-1]):
             try:
                 _launch().resume(run, wait=True, beside=not waited)
+                begun += 1
             except Problem as problem:
                 screen.app.call_from_thread(_tell, screen, problem)
+        if begun:
+            done = f"{counted(begun, 'run')} {'goes' if begun == 1 else 'go'} on."
+            screen.app.call_from_thread(screen.notify, done, markup=False, timeout=4)
 
     _in_thread(screen, act)
 
@@ -212,7 +218,7 @@ def orphan_dialog(screen: Screen, orphan: Orphan) -> None:
         screen.app.call_from_thread(screen.app.notify, orphan.end(), markup=False)
 
     sentence = orphan.sentence()
-    detail = f"{sentence[:1].upper()}{sentence[1:]}, though its engine is gone. What was not saved is lost either way."
+    detail = f"{sentence[:1].upper()}{sentence[1:]}, though its engine is gone. If it saves, it may finish that."
     screen.app.push_screen(ConfirmDialog("End what a run left behind?", detail, yes="end it", no="leave it"), answered)
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from tui.format import bytes_text, counted, difference_text
 
 if TYPE_CHECKING:
+    from engine.run.summary import RunSummary
     from engine.run.telemetry.events import RunState
+    from tui.snapshots import RunSnapshot
 
 # Each cause of an end that needs a word of its own, beside "finished" and "stopped"; see engine.run.endings.causes.
 CAUSE_WORDS = {
@@ -30,10 +32,16 @@ CAUSE_WORDS = {
 
 
 STALL_GLYPH, ASCII_STALL_GLYPH = "▲", "!"
-"""Beside the word "stalled", which a live run has while nothing is heard of its worker."""
+"""Beside the word of `held_word`."""
 
 CUT_OFF = ("machine_restarted", "engine_killed")
 """Causes of an end that came over the run from outside: it may simply go on."""
+
+
+def held_word(run: RunSummary | RunSnapshot) -> str:
+    """The word for a live run that does not go on until a person looks: "stalled" while nothing is heard of its
+    trainer, "paused" while it waits for room on the disk; nothing for any other."""
+    return "paused" if run.paused else "stalled" if run.stalled else ""
 
 
 def why_words(cause: str, why: str) -> str:
@@ -47,7 +55,9 @@ def why_words(cause: str, why: str) -> str:
 
 def key_remedy(remedy: str, name: str) -> str:
     """A remedy with the app's key where it names the command that resumes the run called `name`."""
-    return re.sub(rf"`finetui resume {re.escape(name)}[^`]*`", "r", remedy)
+    command = rf"`finetui resume {re.escape(name)}"
+    remedy = re.sub(rf"{command} --learning-rate ([0-9.e+-]+)`", r"r at a learning rate of \1", remedy)
+    return re.sub(rf"{command}[^`]*`", "r", remedy)
 
 
 def restart_words(state: RunState) -> str:

@@ -36,6 +36,11 @@ class RunSnapshot:
         return self.liveness == "live" and bool(self.state.stall)
 
     @property
+    def paused(self) -> bool:
+        """It waits for a person to make room on the disk."""
+        return self.liveness == "live" and self.state.phase == "paused"
+
+    @property
     def writes(self) -> bool:
         """Whether the model can be talked with; one that classifies or embeds cannot."""
         return self.spec is None or self.spec.objective.writes

@@ -41,7 +41,7 @@ def trained(tmp_path: Path, objective: str, kind: str, method: str, family: Any 
     journal = JournalWriter(run.events_path)  # as the supervisor would: the card tells what it says
     for event in events:
         if event["kind"] == "evaluation":
-            journal.append(**event)
+            journal.append("evaluation", **{name: value for name, value in event.items() if name != "kind"})
     (after,) = [event for event in events if event["kind"] == "evaluation" and event["when"] == "after"]
     return run, [json.loads(line) for line in held_out.read_text().splitlines()], after["metrics"]
 

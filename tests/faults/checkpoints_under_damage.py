@@ -1,4 +1,4 @@
-"""Damages the newest checkpoint of a run that was killed, goes on with it, and compares the end with an undisturbed one's.
+"""Damages the newest checkpoint of a killed run, goes on with it, and compares the end with an undisturbed one.
 
 python checkpoints_under_damage.py FOLDER EVERY, started with the library of system_calls.c: of all damages every
 EVERY-th is tried. What came of each is a line of JSON. Each attempt is a forked process, so that the libraries are

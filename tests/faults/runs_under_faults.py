@@ -43,7 +43,9 @@ def end_of(run: RunDirectory) -> dict[str, str]:
     """The sums of what a finished run learnt, and what it knows of itself."""
     newest = list_checkpoints(run.checkpoints)[-1]
     files = [newest / STATE, *sorted(newest.glob("*.safetensors"))]
-    files.append(run.outputs / "adapter" / "adapter_model.safetensors")
+    outputs = sorted(run.outputs.rglob("*.safetensors"))  # an adapter, or a model
+    assert outputs
+    files += outputs
     sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     return {"step": newest.name} | sums
 

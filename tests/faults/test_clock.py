@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import stepping_clock
+import tiny
 from command import Finetui
 from fault_ledger import Ledger
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killing import Survivor, a_spec, quiet_threads, undisturbed
 from waiting import end_of, events_of, wait_until
 
 import engine.run.launch
@@ -88,6 +93,32 @@ def test_a_run_under_a_stepping_clock_goes_on_ends_and_is_resumed(
         assert told.status == 0 and not re.search(r"-\d+ (s|min|h|d)\b", told.stdout), told.stdout
     stop(run)
     wait_until(lambda: liveness(run) == "ended")
+
+
+@pytest.mark.slow
+def test_a_real_run_that_is_killed_under_a_stepping_clock_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, ledger: Ledger
+):
+    monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
+    quiet_threads()
+    spec = a_spec(tmp_path, tiny.make_model(tmp_path / "llama"))
+    expected = undisturbed(spec)
+    over = threading.Event()
+
+    def step_the_clock() -> None:
+        for off in itertools.cycle(STEPS):
+            if over.wait(0.5):
+                return
+            clock.set_off(off)
+            ledger.injected("clock stepped")
+
+    stepping = threading.Thread(target=step_the_clock)
+    stepping.start()
+    try:
+        Survivor(spec, expected, ledger, random.Random(5)).live_through(3)
+    finally:
+        over.set()
+        stepping.join()
 
 
 def test_the_newest_run_is_the_one_made_last_whatever_the_clock_says(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from fault_ledger import Ledger
 from hypothesis import HealthCheck, given, settings
@@ -109,6 +110,20 @@ def test_garbage_in_any_pieces_neither_stops_nor_delays_a_run(run: RunDirectory,
     require_going_on(run, ledger)
     wait_until(lambda: descriptors(run) <= before)
     ledger.injected("garbage on the control socket", tried)
+
+
+def test_a_huge_message_is_turned_away_and_not_held(run: RunDirectory, ledger: Ledger):
+    supervisor = psutil.Process(recorded_processes(run)["supervisor"].pid)
+    before_bytes = supervisor.memory_info().rss
+    sent_bytes = 0
+    with connected(run) as connection, suppress(BrokenPipeError, ConnectionResetError):
+        for _ in range(64):
+            connection.sendall(b'"' * (1 << 20))
+            sent_bytes += 1 << 20
+    assert sent_bytes < 16 << 20
+    require_going_on(run, ledger)
+    assert supervisor.memory_info().rss - before_bytes < 16 << 20
+    ledger.injected("huge control message")
 
 
 def test_thousands_at_once_are_turned_away_and_one_who_asks_is_heard(run: RunDirectory, ledger: Ledger):

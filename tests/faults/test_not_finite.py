@@ -45,11 +45,6 @@ def _threads(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_model(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="module")
 def overflowing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base with a token, "Z", whose embedding overflows when it is squared."""
     path = tiny.make_model(tmp_path_factory.mktemp("overflowing"), tied=False)

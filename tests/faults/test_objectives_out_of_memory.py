@@ -7,7 +7,6 @@ from unittest import mock
 
 import pytest
 import shortages
-import tiny
 import torch
 from objective_data import write_rows
 from test_out_of_memory import attempts_until_the_end, rungs
@@ -24,11 +23,6 @@ from engine.spec import RunSpec
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
     torch.set_num_threads(2)
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_model(tmp_path_factory.mktemp("llama"))
 
 
 def a_spec(tmp_path: Path, model: Path, objective: str, kind: str, **train_values: int | bool) -> RunSpec:

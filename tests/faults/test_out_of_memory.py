@@ -43,11 +43,6 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
 
 
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_model(tmp_path_factory.mktemp("llama"))
-
-
 def a_spec(tmp_path: Path, model: Path, **sections: dict[str, Any]) -> RunSpec:
     chats = write_chats(tmp_path / "chats.jsonl", 60)
     held_out = write_chats(tmp_path / "held-out.jsonl", 9, seed=9)

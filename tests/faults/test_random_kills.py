@@ -7,55 +7,65 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import tiny
 from fault_ledger import Ledger
-from killing import Survivor, a_spec, quiet_threads, undisturbed, wait_until
+from killing import Result, Survivor, a_spec, quiet_threads, undisturbed, wait_until
 from pty_app import PtyApp
 
 from engine.run.launch import launch
 from engine.run.liveness import liveness
 from engine.run.telemetry.reading import read_state
+from engine.spec import RunSpec
 
-KILLS_A_RUN = 10
-RUNS = 20
-"""With KILLS_A_RUN: 200 kills of the engine."""
+PARTS, RUNS, KILLS_A_RUN = 10, 2, 10
+"""200 kills of the engine, in parts that take a minute or two each."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunSpec, Result]]:
+    """What all of these tests train, and what becomes of it where nobody kills anything."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    quiet_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUI_HOME", str(folder / "home"))
+        spec = a_spec(folder, tiny.make_model(folder / "llama"))
+        yield spec, undisturbed(spec)
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _home(tmp_path: Path, undisturbed_run: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
-    quiet_threads()
 
 
-def test_a_run_that_is_killed_a_few_times_ends_as_one_that_is_left_alone(tmp_path: Path, ledger: Ledger):
-    spec = a_spec(tmp_path, tiny.make_model(tmp_path / "llama"))
+def test_a_run_that_is_killed_a_few_times_ends_as_one_that_is_left_alone(
+    undisturbed_run: tuple[RunSpec, Result], ledger: Ledger
+):
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")
-    Survivor(spec, undisturbed(spec), ledger, random.Random(seed)).live_through(3)
+    Survivor(*undisturbed_run, ledger, random.Random(seed)).live_through(2)
 
 
 @pytest.mark.slow
-def test_two_hundred_kills_lose_nothing(tmp_path: Path, ledger: Ledger):
-    spec = a_spec(tmp_path, tiny.make_model(tmp_path / "llama"))
-    expected = undisturbed(spec)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_two_hundred_kills_lose_nothing(undisturbed_run: tuple[RunSpec, Result], ledger: Ledger, part: int):
     seeds = [random.SystemRandom().randrange(1 << 32) for _ in range(RUNS)]
     print(f"seeds {seeds}")
-    survivors = [Survivor(spec, expected, ledger, random.Random(seed)) for seed in seeds]
-    with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
+    survivors = [Survivor(*undisturbed_run, ledger, random.Random(seed)) for seed in seeds]
+    with ThreadPoolExecutor(RUNS) as pool:
         list(pool.map(lambda survivor: survivor.live_through(KILLS_A_RUN), survivors))
     repeated = [steps for survivor in survivors for steps in survivor.repeated]
     print(f"{sum(survivor.kills for survivor in survivors)} kills, {max(repeated)} steps repeated at most")
 
 
 @pytest.mark.slow
-def test_the_death_of_the_app_is_nothing_to_the_run(tmp_path: Path, ledger: Ledger):
+def test_the_death_of_the_app_is_nothing_to_the_run(undisturbed_run: tuple[RunSpec, Result], ledger: Ledger):
     """Sixty apps on terminals of their own, killed from before their first text until long after."""
-    spec = a_spec(tmp_path, tiny.make_model(tmp_path / "llama"))
-    expected = undisturbed(spec)
+    spec, expected = undisturbed_run
     survivor = Survivor(spec, expected, ledger, random.Random(7), victims=("worker",))
     generator = random.Random(11)
 

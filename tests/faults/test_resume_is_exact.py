@@ -13,9 +13,9 @@ import pytest
 import tiny
 import torch
 from fault_ledger import Ledger
-from killing import Survivor, undisturbed
 from objective_data import write_rows
 from safetensors.torch import load_file
+from scripts import told_by
 from training import StoppingChannel, build_setup, make_spec, write_chats
 
 from engine.run.checkpoints.manifest import list_checkpoints
@@ -240,18 +240,29 @@ def held_out(events: list[dict[str, Any]]) -> dict[int, float]:
     return {event["step"]: event["held_out_loss"] for event in during}
 
 
-SUBPROCESSES = ("qlora", "full, adamw 8 bit", "partial", "dpo", "kto", "classification", "embedding")
+REAL = ("qlora", "full, adamw 8 bit", "partial", "dpo", "kto", "classification", "embedding")
+KILLS_A_RUN = 3
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SUBPROCESSES)
-def test_real_engines_that_are_killed_end_with_the_same_bits(
-    name: str, models: dict[str, Path], tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+def test_real_workers_that_are_killed_end_with_the_same_bits(
+    models: dict[str, Path], tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ):
     """Processes of their own, killed by the kernel at moments of chance: in a step, a save, or while they start."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    spec = spec_of(CASES[name], models, tmp_path)
-    spec = spec.model_copy(update={"train": spec.train.model_copy(update={"max_steps": 60, "probe": False})})
+    specs = tmp_path / "specs"
+    specs.mkdir()
+    for number, name in enumerate(REAL):
+        (folder := tmp_path / f"rows-{number}").mkdir()
+        spec = spec_of(CASES[name], models, folder)
+        spec = spec.model_copy(update={"train": spec.train.model_copy(update={"max_steps": 60, "probe": False})})
+        (specs / f"{name}.toml").write_text(spec.to_toml())
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")
-    Survivor(spec, undisturbed(spec), ledger, random.Random(seed), victims=("worker", "both")).live_through(3)
+    ends = told_by("workers_under_kills.py", tmp_path, KILLS_A_RUN, seed)
+    assert sorted(end["name"] for end in ends) == sorted(REAL)
+    for end in ends:
+        ledger.injected("SIGKILL of the worker", end["kills"])
+        for _ in range(end["inside"]):
+            ledger.survived_inside_a_save()
+        ledger.resumed("SIGKILL", exact=end["exact"])
+        assert end["exact"] and end["kills"] > 0, end

@@ -18,7 +18,7 @@ from fault_ledger import Ledger
 from pty_app import PtyApp
 
 from engine.demo import MODEL_DIRECTORY, TRAIN_FILE
-from engine.run.directory import RunDirectory, find_run
+from engine.run.directory import RunDirectory, find_run, list_runs
 from engine.run.launch import launch
 from engine.run.liveness import liveness
 from engine.run.processes.recorded import recorded_processes
@@ -240,6 +240,30 @@ def test_nobody_reads_what_watch_writes(run: RunDirectory, goes_on: Callable[[st
         assert cpu_seconds(watching.pid) - before < 0.5
         watching.kill()
     os.close(read_end)
+
+
+def test_a_run_ends_though_nobody_reads_what_its_starter_writes(
+    finetui: Finetui, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = "full pipe on stdout from the start"
+    with_worker = finetui.with_environment(FINETUI_WORKER_COMMAND=f"{sys.executable} {WORKER}", SCRIPTED_STEPS="20")
+    command = with_worker.argv("train", "--model", MODEL_DIRECTORY, "--data", TRAIN_FILE, "--wait")
+    read_end, write_end = os.pipe()
+    held = os.write(write_end, bytes(fcntl.fcntl(write_end, fcntl.F_GETPIPE_SZ)))
+    with subprocess.Popen(command, env=with_worker.environ(), stdout=write_end, stderr=write_end) as starter:
+        os.close(write_end)
+        ledger.injected(kind)
+        monkeypatch.setenv("FINETUI_HOME", str(finetui.home))
+        wait_for(lambda: any(read_state(run).outcome for run in list_runs()))
+        (run,) = list_runs()
+        if read_state(run).outcome != "finished":
+            ledger.lost(kind)
+        assert read_state(run).outcome == "finished"
+        assert starter.poll() is None  # it has words that nobody took
+        with os.fdopen(read_end, "rb") as pipe:
+            said = pipe.read()[held:].decode()
+        assert starter.wait() == 0
+    assert "finished" in said and "Traceback" not in said
 
 
 def test_the_starter_that_waits_is_killed(finetui: Finetui, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from handmade import assert_same, forward_of, gradients, similar
 from torch.nn import functional as F
@@ -20,11 +19,6 @@ from engine.objectives.embedding import Embedding
 
 TEMPERATURE = 0.1
 NEGATIVES = [0, 2, 1, 0, 1]
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_model(tmp_path_factory.mktemp("llama"))
 
 
 def with_positive_of(example: Example, other: Example) -> Example:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from handmade import assert_same, feedback, forward_of, gradients
 from torch.nn import functional as F
@@ -20,11 +19,6 @@ from engine.objectives.references import References
 BETA, LIKED, DISLIKED = 0.3, 1.5, 0.5
 LENGTHS = [6] * 8 + [120] * 8
 TRAIN, HELD_OUT = feedback(6), feedback(4, seed=1, first_row=6)
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_model(tmp_path_factory.mktemp("llama"))
 
 
 def plain_log_probability(model: torch.nn.Module, ids: np.ndarray, answer: int) -> torch.Tensor:

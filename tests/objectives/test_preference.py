@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from handmade import assert_same, forward_of, gradients, pairs
 from torch.nn import functional as F
@@ -21,11 +20,6 @@ from engine.train.forward import Forward
 
 BETA, MARGIN = 0.3, 0.4
 TRAIN, HELD_OUT = pairs(5), pairs(3, seed=1, first_row=5)
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_model(tmp_path_factory.mktemp("llama"))
 
 
 def objective_of(kind: str, forward: Forward) -> Preference:

@@ -231,7 +231,7 @@ NOT_FINITE_END = {  # NAME stands for the run's
     "outcome": "failed",
     "cause": "not_finite",
     "why": "the loss of step 412 is not a number: rows 318 and 1,204 of intake.jsonl, row 77 of notes",
-    "remedy": "Go on from step 400 at a third of the learning rate with `finetui resume NAME --learning-rate 6.7e-05`.",
+    "remedy": "Go on from step 400 with `finetui resume NAME --learning-rate 6.7e-05`, a third of what it was.",
     "step": 412,
 }
 RESTART = {

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_run import NOT_FINITE, NOT_FINITE_END, STALL, make_run
+from fake_run import NOT_FINITE, NOT_FINITE_END, RESTART, STALL, make_run
 from fake_source import RUNS, FakeSource, summary
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -33,6 +33,7 @@ from tui.terminal import Terminal
 from tui.widgets.panel import Panel
 from tui.widgets.run_table import RunTable
 
+NO_ROOM = "the checkpoint needs 3 GiB, 1 GiB free: free some space"
 ENDED = tuple(run for run in RUNS if run.state != "running")
 
 
@@ -173,7 +174,7 @@ async def test_a_run_that_met_no_number_goes_on_at_the_rate_that_is_chosen(
     app = FinetuiApp(run, Terminal(), FakeSource())
     async with app.run_test() as pilot:
         await until(pilot, lambda: "failed · not a number" in shown(app))
-        assert "Go on from step 400 at a third of the learning rate with r." in shown(app)
+        assert "Go on from step 400 with r at a learning rate of 6.7e-05," in shown(app)
         await pilot.press("r")
         await until(pilot, lambda: "at a lower rate (6.7e-5)" in shown(app) and "as it was (2.0e-4)" in shown(app))
         await pilot.press("q", key)  # a key that is no answer is none
@@ -241,12 +242,44 @@ async def test_runs_that_were_cut_off_go_on_together(asked: list) -> None:
     cut_off = [summary(name, "failed", path=Path(f"/runs/20260105T080000Z-{name}"), **ways) for name in ("one", "two")]
     app = home((*ENDED, *cut_off))
     async with app.run_test() as pilot:
-        await until(
-            pilot, lambda: "2 runs were cut off when the machine restarted:  r resumes one  R all" in shown(app)
-        )
+        told = "2 runs were cut off when the machine restarted:  R resumes them all"
+        await until(pilot, lambda: told in shown(app))
         await pilot.press("R")
         side_by_side = {"wait": True, "beside": True}  # as they were; the oldest first
         await until(pilot, lambda: asked == [("two", side_by_side), ("one", side_by_side)])
+
+
+async def test_a_live_run_does_not_hide_one_that_was_cut_off() -> None:
+    cut_off = summary("one", "failed", cause="engine_killed", last_event_at=time.time())
+    app = home((summary("going", "running"), cut_off))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "1 run was cut off:  R resumes it" in shown(app))
+        await pilot.pause()
+        assert isinstance(app.screen, HomeScreen)
+
+
+async def test_the_ends_of_the_line_are_told() -> None:
+    app = home(tuple(summary(f"w{place}", "queued", place=place) for place in (1, 2)))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "queued 2nd" in shown(app))
+        reasons = {"sooner": "it is the first in line", "later": "it is the last in line"}
+        assert [app.screen.why_not(name) for name in reasons] == [reasons["sooner"], None]
+        await pilot.press("j")
+        assert [app.screen.why_not(name) for name in reasons] == [None, reasons["later"]]
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (RESTART, "restarted     the trainer crashed (SIGSEGV); it goes on from step 400"),
+        ({"kind": "phase", "phase": "paused", "detail": NO_ROOM, "done": 0, "total": 0}, f"paused        {NO_ROOM}"),
+    ],
+)
+async def test_what_holds_a_run_up_or_set_it_back_is_in_view_at_once(tmp_path: Path, event: dict, told: str) -> None:
+    run = RunDirectory(make_run(tmp_path, "going", until=400, then=[event]))
+    app = FinetuiApp(run, Terminal(), FakeSource(live=(run.name,)))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: told in shown(app))
 
 
 async def test_one_that_cannot_go_on_does_not_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

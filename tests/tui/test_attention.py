@@ -97,6 +97,9 @@ def test_each_end_and_each_stall_is_news_once() -> None:
     assert told(stalled) == []
     assert told(running) == []
     assert told(stalled) == [("a stalls", "nothing was heard for 5 min")]
+    paused = summary("a", "running", paused=True, why="no room on the disk")
+    assert told(paused) == [("a is paused", "no room on the disk")]
+    assert told(paused) == []
     not_a_number = summary("a", "failed", cause="not_finite", why="the loss of step 412")
     assert told(not_a_number) == [("a failed", "not a number: the loss of step 412")]
     assert told(not_a_number) == [] == told()  # gone from the list for a moment, as on a network disk

@@ -108,8 +108,10 @@ def test_the_word_for_a_cause_is_added_where_the_reason_does_not_say_it() -> Non
 
 
 def test_a_remedy_names_the_key_where_there_is_one() -> None:
-    remedy = "Go on from step 8 with `finetui resume a.b --learning-rate 1e-5`, or see `dmesg`."
+    remedy = "Go on from step 8 with `finetui resume a.b --anyway`, or see `dmesg`."
     assert key_remedy(remedy, "a.b") == "Go on from step 8 with r, or see `dmesg`."
+    lower = "Go on with `finetui resume a.b --learning-rate 1e-05`, a third."
+    assert key_remedy(lower, "a.b") == "Go on with r at a learning rate of 1e-05, a third."
     assert key_remedy(remedy, "axb") == remedy
 
 

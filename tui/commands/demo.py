@@ -14,6 +14,7 @@ from engine.spec import RunSpec, parse_spec, read_toml, resolve_paths, set_value
 from tui.commands import status
 from tui.commands.app import can_open_app, open_app
 from tui.commands.following import Caller, exit_status, follow, leave_going
+from tui.commands.log_out import warn_of_log_out
 from tui.commands.output import Output
 from tui.commands.wording import measurements_table, output_lines, sample_lines
 from tui.format import bytes_text
@@ -40,6 +41,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     output.line("Teaching a small bundled model to turn clinic messages into strict JSON records.")
     output.line(f"  model {spec.model.path} ({bytes_text(model_bytes)})")
     output.line(f"  data  {spec.data.paths[0]}")
+    warn_of_log_out(output)
     started = launch(spec)
     output.line(f"  run   {started.path}")
     if can_open_app(output) and not arguments.plain:

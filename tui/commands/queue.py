@@ -22,7 +22,10 @@ _MOVES: dict[To, str] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run", metavar="RUN", nargs="?", help='the run to move: "latest", its name or a part of it, or its folder'
+        "run",
+        metavar="RUN",
+        nargs="?",
+        help='a run to move: "latest", its name or a part of it, or its folder; without one the line is shown',
     )
     where = parser.add_mutually_exclusive_group()
     for to in MOVES:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--interrupted",
         action="store_true",
-        help="resume all runs that nothing ended: the machine was restarted, or their engines were killed",
+        help="resume all runs that were interrupted: the machine was shut down or restarted, or their engines killed",
     )
     add_queue_arguments(parser)
     parser.add_argument(
@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--anyway",
         action="store_true",
-        help="go on though settings, libraries, data or the base's files have changed since the checkpoint; what of "
-        "the data was prepared is gone on with where only its files changed",
+        help="go on though settings, libraries, data or the base's files have changed since the checkpoint; where only "
+        "data files changed, with the data as it was prepared at the start",
     )
     parser.add_argument(
         "--learning-rate", type=float, metavar="RATE", help="the highest rate of the schedule from now on"

@@ -9,7 +9,7 @@ from tui.commands import status
 from tui.commands.output import Output, table
 from tui.commands.wording import state_words
 from tui.format import duration_text, loss_text, steps_text
-from tui.run_words import why_words
+from tui.run_words import held_word, why_words
 
 _HEADER = ("run", "method", "step", "loss", "held-out", "left", "state")
 _RIGHT = ("step", "loss", "held-out", "left")
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 
 def _row(summary: RunSummary) -> list[str]:
-    told = summary.state in ("failed", "queued") or summary.stalled
+    told = summary.state in ("failed", "queued") or held_word(summary)
     why = f": {words}" if told and (words := why_words(summary.cause, summary.why)) else ""
     return [
         summary.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from engine.data.shapes import KIND_WORDS
@@ -67,11 +68,14 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         output.line(f"why      {words}")
     if summary.remedy:
         output.line(f"remedy   {summary.remedy}")
+    elif summary.stalled:
+        ways = f"`finetui restart {found.name}` goes on from the last checkpoint; or wait, or stop it."
+        output.line(f"remedy   {ways}")
     output.lines([f"         it is at: {frame}" for frame in reversed(state.stall.get("stack", ())[-_FRAMES_SHOWN:])])
-    if state.problem:
+    if state.problem and state.problem["fix"] != summary.remedy:  # else it was told just now
         output.line(f"problem  {state.problem['where']}: {state.problem['what']}")
         output.line(f"         fix: {state.problem['fix']}")
-    for note in state.notes:
+    for note in dict.fromkeys(state.notes):
         output.line(f"note     {note}")
     output.lines(list(lineage_lines(data)))
     for lines in (sources_table(state), measurements_table(state), output_lines(found, state)):
@@ -113,16 +117,18 @@ def as_dict(found: RunDirectory, summary: RunSummary, state: RunState) -> dict[s
 
 
 def _facts(summary: RunSummary, state: RunState, data: Mapping[str, Any]) -> list[str]:
+    loss = loss_text(summary.loss, "nan" if summary.step else "-")
     lines = [
         f"folder   {summary.path}",
         f"model    {summary.model}",
         f"data     {summary.data}",
         f"learns   {_learns(summary.objective, data)}",
         f"started  {moment_text(summary.started_at)}, trained for {duration_text(state.training_seconds)}",
-        f"step     {steps_text(summary.step, summary.planned_steps)}, loss {loss_text(summary.loss)}",
+        f"step     {steps_text(summary.step, summary.planned_steps)}, loss {loss}",
     ]
     if state.plan:
-        lines.append(f"plan     {plan_text(dict(state.plan))}")
+        with suppress(KeyError):  # a field that this finetui tells of, and the one that wrote it did not have
+            lines.append(f"plan     {plan_text(dict(state.plan))}")
     if state.measured_peak_bytes is not None:
         lines.append(
             f"memory   {bytes_text(state.measured_peak_bytes)} at the peak, "

@@ -25,7 +25,7 @@ from tui.format import (
     steps_text,
 )
 from tui.measured_words import metric_names
-from tui.run_words import STALL_GLYPH, probe_words, why_words
+from tui.run_words import STALL_GLYPH, held_word, probe_words, why_words
 from tui.source_words import SOURCE_COLUMNS, source_rows, waste_words
 
 _LONGEST_EXCERPT = 600
@@ -103,9 +103,9 @@ def _not_finite(event: Event) -> str:
 
 
 def state_words(run: RunSummary) -> str:
-    """A run's state in one word with its glyph; a live one that stalls says that instead."""
-    if run.stalled:
-        return f"{STALL_GLYPH} stalled"
+    """A run's state in one word with its glyph; a live one that is held up says by what instead."""
+    if held := held_word(run):
+        return f"{STALL_GLYPH} {held}"
     place = f" {ordinal_text(run.place)}" if run.place is not None else ""
     return f"{STATE_GLYPHS[run.state]} {run.state}{place}"
 

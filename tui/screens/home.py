@@ -14,7 +14,7 @@ from tui import run_actions
 from tui.ending_lines import ending_lines
 from tui.format import bytes_text, counted, moment_text
 from tui.keys import Key, KeyedScreen
-from tui.run_words import CUT_OFF, key_remedy, why_words
+from tui.run_words import CUT_OFF, held_word, key_remedy, why_words
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lines import Lines
 from tui.widgets.machine_panel import MachinePanel
@@ -91,12 +91,12 @@ class HomeScreen(KeyedScreen):
 
     def show_runs(self, runs: tuple[RunSummary, ...]) -> None:
         self._all = runs
-        self.set_class(bool(self._cut_off), "-cut-off")
+        self.set_class(bool(self.cut_off), "-cut-off")
         self._show_table()
 
     @property
-    def _cut_off(self) -> list[RunSummary]:
-        """Those that broke off lately, and may simply go on."""
+    def cut_off(self) -> list[RunSummary]:
+        """The runs that broke off lately, and may simply go on."""
         lately = time.time() - CUT_OFF_SECONDS
         runs = [run for run in self._all or () if run.cause in CUT_OFF]
         return [run for run in runs if run.last_event_at is not None and run.last_event_at >= lately]
@@ -143,27 +143,26 @@ class HomeScreen(KeyedScreen):
         return [spread(left, right, width, look)]
 
     def _paint_cut_off(self, width: int, height: int) -> list[Text]:
-        """The runs that a reboot or a kill from outside ended, and the keys that let them go on."""
-        look, runs = self.look, self._cut_off
+        """The runs that a reboot or a kill from outside ended, and the key that lets them go on."""
+        look, runs = self.look, self.cut_off
         if not runs:
             return []
         rebooted = all(run.cause == "machine_restarted" for run in runs)
         was = "was" if len(runs) == 1 else "were"
         told = f"{counted(len(runs), 'run')} {was} cut off{' when the machine restarted' if rebooted else ''}:"
-        line = Text(told, style=look.warn)
-        for key, what in (("r", "resumes one"), ("R", "all"))[: len(runs)]:
-            line.append(f"  {key}", style=look.accent).append(f" {what}", style=look.dim)
+        line = Text(told, style=look.warn).append("  R", style=look.accent)
+        line.append(" resumes it" if len(runs) == 1 else " resumes them all", style=look.dim)
         return [cut(line, width, look)]
 
     def _paint_detail(self, width: int, height: int) -> list[Text]:
         look, run = self.look, self.query_one(RunTable).run
         if run is None:
             return []
-        style = look.bad if run.state == "failed" else look.warn if run.stalled else ""
+        style = look.bad if run.state == "failed" else look.warn if held_word(run) else ""
         lines = []
-        if why := why_words(run.cause, run.why):
+        if why := why_words(run.cause, run.why or run.restarted):
             remedy = "enter shows it and asks what to do." if run.stalled else key_remedy(run.remedy, run.name)
-            lines = ending_lines(why, remedy, width, height, look, style)
+            lines = ending_lines(why, remedy, width, height, look, style, advised=run.state == "failed")
         what = look.separator.join([run.model, run.data, f"started {moment_text(run.started_at)}"])
         lines += [cut(Text(each, style=look.dim), width, look) for each in (what, str(run.path))]
         return lines[:height]
@@ -183,12 +182,19 @@ class HomeScreen(KeyedScreen):
         if name not in {key.name for key in self.KEYS} or name in ("new", "data", "plan", "filter", "back"):
             return None
         if name == "resume_all":
-            return None if self._cut_off else "no run was cut off"
+            return None if self.cut_off else "no run was cut off"
         run = self.query_one(RunTable).run
         if name == "sooner" and run is not None and run.place == 1:
             return "it is the first in line"
+        if name == "later" and run is not None and run.place is not None and run.place >= self._longest_place:
+            return "it is the last in line"
         has_model = run is not None and run.state in ("finished", "stopped")
         return run_actions.why_not(name, run.state if run else None, has_model)
+
+    @property
+    def _longest_place(self) -> int:
+        """Of the runs that wait, whatever they wait for."""
+        return max((run.place or 0 for run in self._all or ()), default=0)
 
     @property
     def _directory(self) -> RunDirectory:
@@ -236,7 +242,7 @@ class HomeScreen(KeyedScreen):
     def do_resume_all(self) -> None:
         from engine.run.directory import RunDirectory
 
-        run_actions.resume_all(self, [RunDirectory(run.path) for run in self._cut_off])
+        run_actions.resume_all(self, [RunDirectory(run.path) for run in self.cut_off])
 
     def do_sooner(self) -> None:
         run_actions.move_in_line(self, self._directory, self._run_name, "sooner")
@@ -291,4 +297,4 @@ class HomeScreen(KeyedScreen):
 
 def _searched(run: RunSummary) -> str:
     words = [run.spec_name, run.name, run.model, run.data, run.method, run.state, why_words(run.cause, run.why)]
-    return " ".join([*words, "stalled" if run.stalled else ""]).lower()
+    return " ".join([*words, held_word(run)]).lower()

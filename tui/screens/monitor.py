@@ -99,9 +99,11 @@ class MonitorScreen(RunScreen):
             self._phase_began = (phase, state.last_event_at or 0.0, state.phase_done)
         ended_now = snapshot.liveness != "live" and (before is None or before.liveness == "live")
         panel = self.query_one("#panel", Panel)
-        if ended_now:
+        was_told, told = before and _to_be_read(before), _to_be_read(snapshot)
+        began = before is not None and before.liveness != "live" and snapshot.liveness == "live"
+        if ended_now or (told and told != was_told):
             panel.view = "result"
-        elif before is not None and before.liveness != "live" and snapshot.liveness == "live":
+        elif began or (was_told and not told and panel.view == "result"):
             panel.view = "log"
         self._show_all()
         if snapshot.stalled != (before is not None and before.stalled):
@@ -109,11 +111,13 @@ class MonitorScreen(RunScreen):
 
     def _stall_changed(self, snapshot: RunSnapshot) -> None:
         """Ask what to do about a stall, where nothing else is being asked; take the question back once it is over."""
+        panel = self.query_one("#panel", Panel)
         if not snapshot.stalled:
             if self.app.screen is self._stall_dialog:
                 self.app.pop_screen()
+            if panel.view == STACK_VIEW:
+                panel.choose("result")
             return
-        panel = self.query_one("#panel", Panel)
         if STACK_VIEW not in panel.views:
             panel.views.append(STACK_VIEW)
         panel.choose("result")
@@ -278,3 +282,13 @@ class MonitorScreen(RunScreen):
 
     def do_last(self) -> None:
         self.query_one("#panel", Panel).scroll_blocks(10**6)
+
+
+def _to_be_read(snapshot: RunSnapshot) -> str:
+    """What holds a live run up, or set it back: the result view says it first. Nothing where all is as planned."""
+    if snapshot.liveness != "live":
+        return ""
+    state = snapshot.state
+    if state.phase in ("queued", "paused"):
+        return state.phase
+    return str(state.fresh_restart.get("number", ""))

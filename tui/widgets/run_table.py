@@ -12,7 +12,7 @@ from textual import events
 from textual.message import Message
 
 from tui.format import duration_text, loss_text, moment_text, ordinal_text, steps_text
-from tui.run_words import ASCII_STALL_GLYPH, CAUSE_WORDS, STALL_GLYPH, why_words
+from tui.run_words import ASCII_STALL_GLYPH, CAUSE_WORDS, STALL_GLYPH, held_word, why_words
 from tui.theme import Look
 from tui.widgets.painted import Painted, cut, fit, right
 
@@ -152,19 +152,22 @@ class RunTable(Painted):
 
 def _state(run: RunSummary, look: Look) -> tuple[str, str]:
     """A run's state with its glyph, and the style of both."""
-    if run.stalled:
-        return f"{look.glyph(STALL_GLYPH, ASCII_STALL_GLYPH)} stalled", look.warn
+    if held := held_word(run):
+        return f"{look.glyph(STALL_GLYPH, ASCII_STALL_GLYPH)} {held}", look.warn
     glyph, style = look.state(run.state)
     place = f" {ordinal_text(run.place)}" if run.place is not None else ""
     return f"{glyph} {run.state}{place}", style
 
 
 def _why(run: RunSummary, room: int) -> str:
-    """Why it is as it is, where that is worth a place here; where there is little, the word for the cause."""
-    if run.state not in ("failed", "queued") and not run.stalled:
+    """Why it is as it is, where that is worth a place here; where there is little, the word for the cause if that has
+    room."""
+    held = held_word(run)
+    if run.state not in ("failed", "queued") and not held:
         return ""
-    if room < SENTENCE_WIDTH and (run.stalled or run.cause in CAUSE_WORDS):
-        return CAUSE_WORDS.get(run.cause, "")
+    if room < SENTENCE_WIDTH and (held or run.cause in CAUSE_WORDS):
+        word = CAUSE_WORDS.get(run.cause, "")
+        return word if cell_len(f": {word}") <= room else ""
     return why_words(run.cause, run.why)
 
 
