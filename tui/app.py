@@ -115,7 +115,7 @@ class FinetuiApp(App[None]):
             self._may_open_live_run = False
             live = next((run for run in message.runs if run.state in ("running", "preparing")), None)
             home = self.screen_stack[0]
-            needs_a_look = isinstance(home, HomeScreen) and home.cut_off
+            needs_a_look = isinstance(home, HomeScreen) and home.interrupted
             if live is not None and len(self.screen_stack) == 1 and not needs_a_look:
                 from engine.run.directory import RunDirectory
 

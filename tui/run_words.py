@@ -34,9 +34,6 @@ CAUSE_WORDS = {
 STALL_GLYPH, ASCII_STALL_GLYPH = "▲", "!"
 """Beside the word of `held_word`."""
 
-CUT_OFF = ("machine_restarted", "engine_killed")
-"""Causes of an end that came over the run from outside: it may simply go on."""
-
 
 def held_word(run: RunSummary | RunSnapshot) -> str:
     """The word for a live run that does not go on until a person looks: "stalled" while nothing is heard of its

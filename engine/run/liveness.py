@@ -27,6 +27,12 @@ def liveness(run: RunDirectory) -> Liveness:
     return "ended" if last is not None and last["kind"] == "end" else "died"
 
 
+def is_interrupted(life: Liveness, by_signal: bool) -> bool:
+    """Whether nobody meant a run to end: its engine is gone without a word, as after a power cut, or was told to stop
+    by a signal (its journal's end says so), as when the machine shuts down."""
+    return life == "died" or (life == "ended" and by_signal)
+
+
 def is_starting(run: RunDirectory) -> bool:
     """Whether a run that was never started may be about to be. Raises OSError, where its folder has no spec, too."""
     # A clock that was set since says nothing; then it is not.

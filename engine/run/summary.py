@@ -11,7 +11,7 @@ from typing import Any, Literal
 from engine.run.directory import RunDirectory, disk_problem, list_runs
 from engine.run.endings.causes import Ending
 from engine.run.endings.unfinished import ending_of_dead, ending_of_unstarted, recorded_ending
-from engine.run.liveness import Liveness, is_starting, liveness
+from engine.run.liveness import Liveness, is_interrupted, is_starting, liveness
 from engine.run.telemetry.events import RunState
 from engine.run.telemetry.reading import FollowedRun
 from profiles.problem import printable
@@ -66,6 +66,8 @@ class RunSummary:
     """Whether it waits for a person to make room on the disk; `why` says what for."""
     restarted: str = ""
     """Of a live run, why its trainer was started again, until it has saved a step since."""
+    interrupted: bool = False
+    """Whether nobody meant it to end, so that it may simply go on."""
     place: int | None = None
     """Its place in the line of its device while it waits, from 1."""
 
@@ -130,6 +132,7 @@ def summarise(run: RunDirectory) -> RunSummary:
         paused=state.phase == "paused" and life == "live",
         restarted=str(state.fresh_restart.get("text", "")) if life == "live" else "",
         place=_place(state) if name == "queued" else None,
+        interrupted=is_interrupted(life, state.by_signal),
     )
 
 

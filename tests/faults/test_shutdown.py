@@ -22,6 +22,7 @@ from engine.run.liveness import liveness
 from engine.run.processes.marked import own_processes
 from engine.run.processes.orphans import interrupted_runs
 from engine.run.processes.recorded import recorded_processes
+from engine.run.summary import summarise
 from engine.run.telemetry.reading import read_state
 from engine.spec import RunSpec
 
@@ -50,7 +51,7 @@ def check_the_end(run: RunDirectory) -> None:
     wait_until(lambda: not [seen for seen in own_processes() if seen.belongs_to(run)], PATIENCE_SECONDS)
     ends = [event for event in events_of(run) if event["kind"] == "end"]
     assert [(end["outcome"], end["cause"]) for end in ends] == [("stopped", "stopped")], ends
-    assert interrupted_runs() == [run]
+    assert interrupted_runs() == [run] and summarise(run).interrupted
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(("supervisor", "worker"))))

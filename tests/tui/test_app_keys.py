@@ -237,23 +237,25 @@ async def test_the_stack_of_a_stall_is_shown_and_the_question_goes_with_the_stal
         await until(pilot, lambda: "futex_wait_queue" in shown(app) and "recipe.py" in shown(app))
 
 
-async def test_runs_that_were_cut_off_go_on_together(asked: list) -> None:
-    ways = {"cause": "machine_restarted", "last_event_at": time.time()}
-    cut_off = [summary(name, "failed", path=Path(f"/runs/20260105T080000Z-{name}"), **ways) for name in ("one", "two")]
-    app = home((*ENDED, *cut_off))
+async def test_runs_that_were_interrupted_go_on_together(asked: list) -> None:
+    ways = {"cause": "machine_restarted", "interrupted": True, "last_event_at": time.time()}
+    interrupted = [
+        summary(name, "failed", path=Path(f"/runs/20260105T080000Z-{name}"), **ways) for name in ("one", "two")
+    ]
+    app = home((*ENDED, *interrupted))
     async with app.run_test() as pilot:
-        told = "2 runs were cut off when the machine restarted:  R resumes them all"
+        told = "2 runs were interrupted when the machine restarted:  R resumes them all"
         await until(pilot, lambda: told in shown(app))
         await pilot.press("R")
         side_by_side = {"wait": True, "beside": True}  # as they were; the oldest first
         await until(pilot, lambda: asked == [("two", side_by_side), ("one", side_by_side)])
 
 
-async def test_a_live_run_does_not_hide_one_that_was_cut_off() -> None:
-    cut_off = summary("one", "failed", cause="engine_killed", last_event_at=time.time())
-    app = home((summary("going", "running"), cut_off))
+async def test_a_live_run_does_not_hide_one_that_was_interrupted() -> None:
+    interrupted = summary("one", "failed", cause="engine_killed", interrupted=True, last_event_at=time.time())
+    app = home((summary("going", "running"), interrupted))
     async with app.run_test() as pilot:
-        await until(pilot, lambda: "1 run was cut off:  R resumes it" in shown(app))
+        await until(pilot, lambda: "1 run was interrupted:  R resumes it" in shown(app))
         await pilot.pause()
         assert isinstance(app.screen, HomeScreen)
 
@@ -291,12 +293,12 @@ async def test_one_that_cannot_go_on_does_not_keep_the_others(monkeypatch: pytes
         resumed.append(run.spec_name)
 
     monkeypatch.setattr(engine.run.launch, "resume", resume)
-    ways = {"cause": "engine_killed", "last_event_at": time.time()}
+    ways = {"cause": "engine_killed", "interrupted": True, "last_event_at": time.time()}
     names = ("one", "two")
     runs = [summary(name, "failed", path=Path(f"/runs/20260105T080000Z-{name}"), **ways) for name in names]
     app = home(tuple(runs))
     async with app.run_test(notifications=True) as pilot:
-        await until(pilot, lambda: "2 runs were cut off: " in shown(app))
+        await until(pilot, lambda: "2 runs were interrupted: " in shown(app))
         await pilot.press("R")
         await until(pilot, lambda: resumed == ["one"] and "its data are gone" in shown(app))
 

@@ -103,8 +103,9 @@ def troubled_runs() -> tuple[RunSummary, ...]:
     """A run in each state that needs a person."""
     not_finite = {"step": 412, "planned_steps": 4000, "loss": None, "why": str(NOT_FINITE_END["why"])}
     remedy = str(NOT_FINITE_END["remedy"]).replace("NAME", NAMED.format("tickets-a"))
-    cut_off = {
+    interrupted = {
         "cause": "machine_restarted",
+        "interrupted": True,
         "why": "the machine went down or was restarted after step 330; the checkpoint of step 300 remains",
         "remedy": f"Go on from step 300 with `finetui resume {NAMED.format('ward-mix')}`.",
         "last_event_at": time.time(),
@@ -114,8 +115,8 @@ def troubled_runs() -> tuple[RunSummary, ...]:
         summary("intake-notes-3", "running", step=412, seconds_left=1080, stalled=True, why=str(STALL["text"])),
         summary("letters-4", "queued", step=0, loss=None, held_out_loss=None, place=1, why="waits for intake-notes-3"),
         summary("tickets-a", "failed", method="full", cause="not_finite", remedy=remedy, **not_finite),
-        summary("ward-mix", "failed", **cut_off),
-        summary("ward-mix-2", "failed", **cut_off),
+        summary("ward-mix", "failed", **interrupted),
+        summary("ward-mix-2", "failed", **interrupted),
         summary("big-one", "failed", cause="gpu_memory", why="GPU memory: ran out in a training step", loss=1.4),
     )
 

@@ -243,7 +243,7 @@ def check_orphans() -> Iterator[Check]:
         names = ", ".join(run.name for run in interrupted[:3]) + (", …" if len(interrupted) > 3 else "")
         were = "run was" if len(interrupted) == 1 else "runs were"
         go_on = "go on with: finetui resume --interrupted"
-        yield Check("runs", "ok", f"{len(interrupted)} {were} cut off: {names}; {go_on}")
+        yield Check("runs", "ok", f"{len(interrupted)} {were} interrupted: {names}; {go_on}")
 
 
 def _column(library: str) -> str:

@@ -14,7 +14,7 @@ from tui import run_actions
 from tui.ending_lines import ending_lines
 from tui.format import bytes_text, counted, moment_text
 from tui.keys import Key, KeyedScreen
-from tui.run_words import CUT_OFF, held_word, key_remedy, why_words
+from tui.run_words import held_word, key_remedy, why_words
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lines import Lines
 from tui.widgets.machine_panel import MachinePanel
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from tui.snapshots import Machine
 
 
-CUT_OFF_SECONDS = 14 * 24 * 3600
-"""Runs that were cut off are offered for so long: as long as two of the longest take. They stay in the table."""
+INTERRUPTED_SECONDS = 14 * 24 * 3600
+"""Runs that were interrupted are offered for so long: as long as two of the longest take. They stay in the table."""
 
 
 class HomeScreen(KeyedScreen):
@@ -45,7 +45,7 @@ class HomeScreen(KeyedScreen):
         Key("c", "chat", "chat", "Ask the base and the tuned model the same questions."),
         Key("s", "stop", "stop", "End the run after its present step, with everything saved."),
         Key("r", "resume", "resume", "Continue a stopped or failed run from its last checkpoint."),
-        Key("R", "resume_all", "resume all", "Continue all runs that were cut off from outside.", footer=False),
+        Key("R", "resume_all", "resume all", "Continue all runs that a restart or a kill interrupted.", footer=False),
         Key("K", "sooner", "sooner", "Let the waiting run start before the one in front of it.", footer=False),
         Key("J", "later", "later", "Let the waiting run start after the one behind it.", footer=False),
         Key("e", "export", "export", "Write the adapter, or the merged model, to a folder.", footer=False),
@@ -69,7 +69,7 @@ class HomeScreen(KeyedScreen):
         yield MachinePanel(id="machine")
         yield RunTable(id="runs")
         yield Input(placeholder="part of a name, model, method or state", id="filter", compact=True)
-        yield Lines(self._paint_cut_off, id="cut-off")
+        yield Lines(self._paint_interrupted, id="interrupted")
         yield Lines(self._paint_detail, id="detail")
         yield KeyBar()
 
@@ -91,14 +91,14 @@ class HomeScreen(KeyedScreen):
 
     def show_runs(self, runs: tuple[RunSummary, ...]) -> None:
         self._all = runs
-        self.set_class(bool(self.cut_off), "-cut-off")
+        self.set_class(bool(self.interrupted), "-interrupted")
         self._show_table()
 
     @property
-    def cut_off(self) -> list[RunSummary]:
-        """The runs that broke off lately, and may simply go on."""
-        lately = time.time() - CUT_OFF_SECONDS
-        runs = [run for run in self._all or () if run.cause in CUT_OFF]
+    def interrupted(self) -> list[RunSummary]:
+        """The runs that were interrupted lately."""
+        lately = time.time() - INTERRUPTED_SECONDS
+        runs = [run for run in self._all or () if run.interrupted]
         return [run for run in runs if run.last_event_at is not None and run.last_event_at >= lately]
 
     def show_machine(self, machine: Machine) -> None:
@@ -122,7 +122,7 @@ class HomeScreen(KeyedScreen):
 
     def _repaint_lines(self) -> None:
         self.query_one("#header", Lines).repaint()
-        self.query_one("#cut-off", Lines).repaint()
+        self.query_one("#interrupted", Lines).repaint()
         self.query_one("#detail", Lines).repaint()
         self.query_one(KeyBar).repaint()
 
@@ -142,14 +142,14 @@ class HomeScreen(KeyedScreen):
             right.append(f"{live} live", style=look.accent if live else look.dim)
         return [spread(left, right, width, look)]
 
-    def _paint_cut_off(self, width: int, height: int) -> list[Text]:
-        """The runs that a reboot or a kill from outside ended, and the key that lets them go on."""
-        look, runs = self.look, self.cut_off
+    def _paint_interrupted(self, width: int, height: int) -> list[Text]:
+        """The runs that nobody meant to end, and the key that lets them go on."""
+        look, runs = self.look, self.interrupted
         if not runs:
             return []
         rebooted = all(run.cause == "machine_restarted" for run in runs)
         was = "was" if len(runs) == 1 else "were"
-        told = f"{counted(len(runs), 'run')} {was} cut off{' when the machine restarted' if rebooted else ''}:"
+        told = f"{counted(len(runs), 'run')} {was} interrupted{' when the machine restarted' if rebooted else ''}:"
         line = Text(told, style=look.warn).append("  R", style=look.accent)
         line.append(" resumes it" if len(runs) == 1 else " resumes them all", style=look.dim)
         return [cut(line, width, look)]
@@ -182,7 +182,7 @@ class HomeScreen(KeyedScreen):
         if name not in {key.name for key in self.KEYS} or name in ("new", "data", "plan", "filter", "back"):
             return None
         if name == "resume_all":
-            return None if self.cut_off else "no run was cut off"
+            return None if self.interrupted else "no run was interrupted"
         run = self.query_one(RunTable).run
         if name == "sooner" and run is not None and run.place == 1:
             return "it is the first in line"
@@ -242,7 +242,7 @@ class HomeScreen(KeyedScreen):
     def do_resume_all(self) -> None:
         from engine.run.directory import RunDirectory
 
-        run_actions.resume_all(self, [RunDirectory(run.path) for run in self.cut_off])
+        run_actions.resume_all(self, [RunDirectory(run.path) for run in self.interrupted])
 
     def do_sooner(self) -> None:
         run_actions.move_in_line(self, self._directory, self._run_name, "sooner")

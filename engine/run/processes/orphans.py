@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.run.directory import RunDirectory, list_runs, runs_root
-from engine.run.liveness import liveness
+from engine.run.liveness import is_interrupted, liveness
 from engine.run.processes.ending import IDLE_SECONDS, KILLED_SECONDS, end_process
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.lock import lock_holder
@@ -83,14 +83,13 @@ def find_orphans() -> list[Orphan]:
 
 
 def interrupted_runs() -> list[RunDirectory]:
-    """The runs that nobody meant to end, newest first: their engine is gone without a word, as after a power cut, or
-    was told to stop by a signal, as when the machine shuts down. Raises Problem for the folder of runs."""
+    """The runs that nobody meant to end, newest first. Raises Problem for the folder of runs."""
     found = []
     for run in list_runs():
         with suppress(OSError):  # a folder that cannot be read is told by the list of runs
             life = liveness(run)
             last = last_event(run.events_path) if life == "ended" else None
-            if life == "died" or (last is not None and last.get("by_signal") is True):
+            if is_interrupted(life, last is not None and last.get("by_signal") is True):
                 found.append(run)
     return found
 

@@ -168,6 +168,8 @@ class RunState:
     why: str = ""
     remedy: str = ""
     """What to do about it, in a sentence; empty where there is nothing to do."""
+    by_signal: bool = False
+    """Whether it was stopped by a signal, and by nobody's wish."""
     damaged: int = 0
     """Lines of the journal that are no event, or one with a field missing or of the wrong type."""
 

@@ -89,7 +89,8 @@ class Folding:
 
     def _begin_anew(self) -> None:
         """Forget how the last attempt ended."""
-        self._values.update(problem=None, outcome=None, cause="", why="", remedy="", stop_requested=False)
+        self._values.update(problem=None, outcome=None, cause="", why="", remedy="", by_signal=False)
+        self._values["stop_requested"] = False
         self._values.update(stall={}, throttled={}, not_finite={})
 
     def _ladder(self, event: Event) -> None:
@@ -216,6 +217,7 @@ class Folding:
     def _end(self, event: Event) -> None:
         self._values.update(outcome=event["outcome"], why=str(event["why"]), queued={}, stall={}, throttled={})
         self._values.update(cause=str(event.get("cause") or ""), remedy=str(event.get("remedy") or ""))
+        self._values["by_signal"] = event.get("by_signal") is True
         # The last steps of a run whose disk was full are not in the journal.
         if isinstance(step := event.get("step"), int):
             self._values["step"] = max(self._values["step"], step)
