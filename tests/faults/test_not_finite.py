@@ -240,8 +240,8 @@ def test_a_checkpoint_from_which_no_number_comes_is_told_to_be_spoilt(
     spoilt = next(iter(list_checkpoints(run.checkpoints)))
     restore = Saving.restore
 
-    def restore_huge(self: Saving) -> Any:
-        progress = restore(self)
+    def restore_huge(self: Saving, path: Path) -> Any:
+        progress = restore(self, path)
         with torch.no_grad():
             for parameter in self._setup.parameters.values():
                 parameter.fill_(1e30)  # finite, so that it could be saved, and past all use
