@@ -101,6 +101,8 @@ class Survivor:
     """Steps that were taken again after each kill."""
     unheard: set[int] = field(default_factory=set)
     """Steps that a worker took and saved when its supervisor was dead: in the checkpoint, but told to nobody."""
+    unmeasured: set[int] = field(default_factory=set)
+    """Those at which it may have measured then; also the last that was told, since measuring comes after."""
 
     def live_through(self, kills: int) -> RunDirectory:
         """Launch the run, kill it `kills` times (or until it is done), go on with it each time, and compare the end."""
@@ -125,7 +127,7 @@ class Survivor:
         """What is to be left, without what was told to nobody."""
         untold = self.unheard - result.losses.keys()
         losses = {step: told for step, told in self.expected.losses.items() if step not in untold}
-        unmeasured = self.unheard - {step for when, step, _ in result.measured if when == "during"}
+        unmeasured = self.unmeasured - {step for when, step, _ in result.measured if when == "during"}
         measured = [each for each in self.expected.measured if each[0] != "during" or each[1] not in unmeasured]
         return replace(self.expected, losses=losses, measured=measured)
 
@@ -176,6 +178,7 @@ class Survivor:
             assert self.repeated[-1] <= SAVE_EVERY
             if "supervisor" in victims:
                 self.unheard.update(range(before.step + 1, went_on_from + 1))
+                self.unmeasured.update(range(before.step, went_on_from + 1))
 
     def _to_the_end(self, run: RunDirectory) -> None:
         wait_until(lambda: liveness(run) != "live", run)
