@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from engine.data.source import Format, Shape, Source
+from engine.seal.request import Level
 from profiles.problem import Problem, printable
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -261,6 +262,12 @@ class CheckpointSection(Section):
     """Newest checkpoints kept, beside the best one."""
 
 
+class PrivacySection(Section):
+    seal: Level = "best"
+    """How surely the trainer is kept from the network. required: nothing is trained unless every layer of the seal
+    holds on this machine; best: with those that it allows, told which are missing; off: with none."""
+
+
 class RunSpec(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     """Letters, digits, dots, dashes and underscores; part of the run folder's name."""
@@ -273,6 +280,7 @@ class RunSpec(Section):
     train: TrainSection = TrainSection()
     evaluation: EvaluationSection = EvaluationSection()
     checkpoint: CheckpointSection = CheckpointSection()
+    privacy: PrivacySection = PrivacySection()
 
     @model_validator(mode="after")
     def _held_out_is_not_trained_on(self) -> RunSpec:

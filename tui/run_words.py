@@ -26,6 +26,7 @@ CAUSE_WORDS = {
     "worker_killed": "trainer killed",
     "worker_crashed": "trainer crashed",
     "changed": "changed since",
+    "unsealed": "the seal does not hold",
     "input": "bad input",
     "fault": "finetui failed",
 }

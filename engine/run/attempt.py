@@ -25,7 +25,10 @@ from engine.run.telemetry.recording import Recording, say
 from profiles.problem import printable
 
 _RESERVED_KINDS = frozenset(
-    {"adjusted", "attempt", "control", "device", "end", "ladder", "queued", "restart", "stall", "throttle"}
+    {
+        *("adjusted", "attempt", "control", "device", "end", "ladder", "queued", "restart", "stall", "throttle"),
+        *("seal", "seal_check"),
+    }
 )
 
 

@@ -22,6 +22,7 @@ Cause = Literal[
     "worker_killed",
     "worker_crashed",
     "changed",
+    "unsealed",
     "input",
     "fault",
 ]
@@ -35,6 +36,7 @@ machine_restarted: the machine went down or was restarted while the run lived.
 engine_killed: the supervisor was ended from outside. worker_killed: the trainer was, again and again.
 worker_crashed: native code brought the trainer down, again and again.
 changed: data, settings, libraries or base weights are not those of the checkpoint, and nobody said to go on.
+unsealed: a layer of the seal that the run requires does not hold on this machine, or was seen through.
 input: something that a person gave cannot be used: data, model, settings.
 fault: a mistake of finetui's own."""
 

@@ -9,6 +9,14 @@ queued      needed_bytes, free_bytes, usable_bytes, total_bytes, reserve_bytes, 
             it could start now), after (the name of the run that is to end first, or ""), others [name] (runs on its
             device that it may not be beside), trouble (what kept it from looking, or ""), why (what it waits for, but
             for those before it), text: the run waits for its turn and until its memory is free
+seal        number (of the attempt), level (required | best | off), layers [{layer, held, detail, why, fix,
+            milliseconds}], milliseconds (what the sealing took), probes {tried, refused, open [{name, answer}], hits
+            (on the listener outside), control (whether the listener was reached from outside), seconds}, or null where
+            none were tried, evidence (what the kernel says of the worker: see engine.seal.proof.evidence), text: what
+            keeps the worker that starts from the network, and how that was tried
+seal_check  when (checkpoint | end), step, evidence, changed [text] (what is not as it was at the start; none is good)
+way_out     what (the call that was refused, in words), where (file:line in the code that tried, or ""), process (its
+            name), pid, count (how often, since the last such event), text: something within the seal tried to get out
 attempt     number, resumed_from (step or null), worker_pid, adjusted {field: value}: a worker process starts: the first
             one, after a resume, a rung of the ladder or a restart; `adjusted` are the fields changed by `ladder` and
             `adjusted` events so far
@@ -161,6 +169,14 @@ class RunState:
     """By device, the fields of its `throttle` event while it runs slower to protect itself."""
     not_finite: Mapping[str, Any] = field(default_factory=dict)
     """The fields of the `not_finite` event of the last attempt; empty where its numbers are finite."""
+    seal: Mapping[str, Any] = field(default_factory=dict)
+    """The fields of the last attempt's `seal` event; empty in journals of an older finetui."""
+    seal_checks: int = 0
+    """How often the kernel was asked about the seal since that attempt began, beside at its start."""
+    seal_changed: tuple[str, ...] = ()
+    """What was found not to be as at the start; none is good."""
+    ways_out: tuple[Mapping[str, Any], ...] = ()
+    """The `way_out` events of all attempts, oldest first, those of the same call from the same place summed up."""
     stop_requested: bool = False
     outcome: Outcome | None = None
     cause: str = ""
@@ -189,6 +205,11 @@ class RunState:
         """The `restart` event since which no checkpoint was saved; empty where there is none."""
         newest = self.restarts[-1] if self.restarts else {}
         return newest if newest and newest["step"] == self.checkpoint_step else {}
+
+    @property
+    def ways_out_tried(self) -> int:
+        """How often something within the seal tried to get out, over all attempts."""
+        return sum(each["count"] for each in self.ways_out)
 
     @property
     def sources(self) -> Sequence[Mapping[str, Any]]:

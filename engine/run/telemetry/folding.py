@@ -93,6 +93,23 @@ class Folding:
         self._values["stop_requested"] = False
         self._values.update(stall={}, throttled={}, not_finite={})
 
+    def _seal(self, event: Event) -> None:
+        names = ("number", "level", "layers", "milliseconds", "probes", "evidence", "text")
+        self._values.update(seal={name: event[name] for name in names}, seal_checks=0, seal_changed=())
+
+    def _seal_check(self, event: Event) -> None:
+        self._values["seal_checks"] += 1
+        news = (str(each) for each in event["changed"])
+        self._values["seal_changed"] = tuple(dict.fromkeys((*self._values["seal_changed"], *news)))
+
+    def _way_out(self, event: Event) -> None:
+        tried = {name: event[name] for name in ("what", "where", "process", "pid", "count", "text")}
+        known = {(each["what"], each["where"]): each for each in self._values["ways_out"]}
+        place = (tried["what"], tried["where"])
+        count = int(tried["count"]) + (known[place]["count"] if place in known else 0)
+        known[place] = {**tried, "count": count}
+        self._values["ways_out"] = tuple(known.values())
+
     def _ladder(self, event: Event) -> None:
         rung = {name: event[name] for name in ("number", "where", "what", "changes", "text")}
         self._values["ladder"] = (*self._values["ladder"], rung)
@@ -246,6 +263,9 @@ _OF_THE_WORKER = frozenset(
 
 _TAKERS: dict[str, Callable[[Folding, Event], None]] = {
     "queued": Folding._queued,
+    "seal": Folding._seal,
+    "seal_check": Folding._seal_check,
+    "way_out": Folding._way_out,
     "attempt": Folding._attempt,
     "ladder": Folding._ladder,
     "restart": Folding._restart,

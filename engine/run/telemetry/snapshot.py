@@ -43,7 +43,7 @@ def load_snapshot(run: RunDirectory) -> tuple[RunState, list[tuple[float, float]
         values["evaluations"] = tuple(
             replace(each, source_losses=tuple(each.source_losses)) for each in values["evaluations"]
         )
-        for name in ("notes", "ladder", "restarts", "continued", "source_losses"):
+        for name in ("notes", "ladder", "restarts", "continued", "source_losses", "ways_out", "seal_changed"):
             values[name] = tuple(values[name])
         state, offset = RunState(**values), int(record["offset"])
         recent = [(float(tokens), float(seconds)) for tokens, seconds in record["recent"]]
