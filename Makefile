@@ -15,7 +15,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; 
 	  then echo "$$python"; break; fi; \
 	done
 
-.PHONY: help install demo test test-all check format bench clean
+.PHONY: help install demo test test-all check format bench bundle clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo 'make test      the tests;   make test-all   the slow ones too'
 	@echo 'make check     style, types and the import rule;   make format   put the style right'
 	@echo 'make bench     speed, memory and terminal traffic, measured'
+	@echo 'make bundle    pack every wheel for a machine without a network; TORCH=cu130 takes that build of torch'
 	@echo 'make clean     remove .venv and caches'
 
 install: $(READY)
@@ -53,6 +54,10 @@ bench: $(READY_TO_DEVELOP)
 	  printf '\n== %s\n' "$$script"; PYTHONPATH=tests $(BIN)/python "$$script" || exit 1; \
 	done
 	$(BIN)/python tests/benchmarks/training/compare.py
+
+# This platform and Python; where wheels come from is up to pip's configuration.
+bundle: $(READY)
+	@$(BIN)/python -m engine.airgap.bundle $(if $(TORCH),--torch $(TORCH)) $(if $(INTO),--into $(INTO))
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import IO, Any
 
+from engine.run.endings.logged import keep_data_out_of_errors
 from profiles.problem import printable
 
 _PR_SET_PDEATHSIG = 1
@@ -44,6 +45,24 @@ def limit_address_space(most_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most_bytes, allowed))
 
 
+def mapped_bytes() -> int:
+    """The address space that this process takes now."""
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def limit_processor_time(more_seconds: int) -> None:
+    """Have the kernel end this process (SIGXCPU) once it has computed for so long from now; without a core file, which
+    would hold what it worked on. May be called again and again."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, allowed = resource.getrlimit(resource.RLIMIT_CPU)
+    most = int(used.ru_utime + used.ru_stime) + 1 + more_seconds
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (most if allowed == resource.RLIM_INFINITY else min(most, allowed), allowed)
+    )
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 def signal_on_parent_death(number: int) -> None:
     """Have the kernel send this process the signal `number` when its parent ends, or rather the thread of it that
     started this process: that should be one which lives as long as the parent."""
@@ -61,8 +80,10 @@ def end_with(parent: int) -> None:
 def take_stdout() -> Send:
     """The function that writes protocol lines to stdout, which from here on nothing else can write to.
 
-    For the child's side: whatever a library prints goes to stderr, and so into the log.
+    For the child's side: whatever a library prints goes to stderr, and so into the log, and what is not caught is told
+    there without a word of the data.
     """
+    keep_data_out_of_errors()
     wire = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 

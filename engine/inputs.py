@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.data.contents import Conversation, Feedback, Kind, Preference
 from engine.data.preview import DataPreview, Sample, preview
@@ -15,6 +14,7 @@ from engine.data.shapes import KIND_WORDS, goes_with, objective_for
 from engine.data.shapes.parts import KINDS_OF_OBJECTIVE
 from engine.data.source import Shape, Source
 from engine.spec import RunSpec, SourceSection
+from profiles.bounded_files import read_bytes
 from profiles.geometry import Geometry, inspect_model
 from profiles.problem import Problem, printable
 from profiles.settings import Objective
@@ -22,7 +22,8 @@ from profiles.settings import Objective
 Data = Path | Source | SourceSection
 """What is learnt from, as a path alone or with how to read it."""
 
-_LARGEST_TOKENIZER_BYTES = 1 << 28
+# Added tokens stand before the vocabulary; those of the largest models take less than 1 MB.
+_TOKENIZER_HEAD_BYTES = 4 << 20
 _LARGEST_TEMPLATE_BYTES = 1 << 24
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 _TOOL_CALLS = "tool_calls"
@@ -214,14 +215,12 @@ def _needs_template(sample: Sample) -> bool:
 
 def _special_tokens(model: Path) -> Iterator[str]:
     """Of the folder's tokenizer.json; none where it cannot be read, which is told of when the tokenizer is loaded."""
-    path = model / "tokenizer.json"
     try:
-        if path.stat().st_size > _LARGEST_TOKENIZER_BYTES:
-            return
-        found: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        head = read_bytes(model / "tokenizer.json", _TOKENIZER_HEAD_BYTES).decode(errors="replace")
+        begins = head.index('"added_tokens"')
+        added, _ = json.JSONDecoder().raw_decode(head, head.index("[", begins))
+    except (Problem, ValueError, RecursionError):
         return
-    added = found.get("added_tokens") if isinstance(found, dict) else None
-    for token in added if isinstance(added, list) else ():
+    for token in added:
         if isinstance(token, dict) and isinstance(token.get("content"), str):
             yield token["content"]

@@ -266,6 +266,9 @@ class PrivacySection(Section):
     seal: Level = "best"
     """How surely the trainer is kept from the network. required: nothing is trained unless every layer of the seal
     holds on this machine; best: with those that it allows, told which are missing; off: with none."""
+    samples: bool = True
+    """Keep the held-out rows that were answered in the run's folder, in its journal among others, with the answers of
+    base and tuned model, to be read side by side. False: how many were right is kept, and not a word of the data."""
 
 
 class RunSpec(Section):

@@ -10,7 +10,7 @@ from typing import Any
 from profiles.problem import Problem, printable
 from profiles.shapes.architectures import expand
 from profiles.shapes.model_config import ModelConfig, read_config
-from profiles.shapes.model_folder import read_tokenizer, read_weights, require_model_folder
+from profiles.shapes.model_folder import check_side_files, read_tokenizer, read_weights, require_model_folder
 from profiles.shapes.model_shape import Geometry, Source
 from profiles.shapes.quantised_tensors import true_tensors
 from profiles.shapes.safetensors_header import COPY_AGAIN, Tensor
@@ -92,6 +92,7 @@ def _read(path: Path) -> tuple[Geometry | None, list[Problem]]:
         config, problems = read_config(path)
     except Problem as problem:
         return None, [problem]
+    problems += check_side_files(path)
     try:
         by_formula = geometry_of_config(path, config)
     except Problem as problem:

@@ -21,9 +21,10 @@ from engine.spec import RunSpec, parse_spec
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """FINETUI_HOME, empty."""
+    """FINETUI_HOME, empty. What a test keeps beside it (marks, pipes, shims) is let through the workers' seal."""
     path = tmp_path / "home"
     monkeypatch.setenv("FINETUI_HOME", str(path))
+    monkeypatch.setenv("FINETUI_SEAL_WRITE", str(tmp_path))
     yield path
     if not (path / "runs").is_dir():
         return

@@ -35,8 +35,11 @@ def cli(finetui: Finetui) -> Finetui:
 
 @pytest.fixture
 def long_run(cli: Finetui):
-    """A live run that goes on until it is stopped, by its name."""
+    """A live run that goes on until it is stopped, by its name; its trainer has begun."""
     name = train(cli.with_environment(SCRIPTED_STEPS=LONG))["run"]
+    deadline = time.monotonic() + ENGINE_SECONDS
+    while cli("show", name, "--json").json()["attempts"] < 1:
+        assert time.monotonic() < deadline
     yield name
     if state_of(cli, name) in ("running", "preparing"):
         cli("stop", name)

@@ -125,7 +125,9 @@ class FinetuiApp(App[None]):
         """Call for what became of the runs, and say it where they are not in view."""
         for each in self._desk.read(runs):
             self._attention.call(each.title, each.text)
-            if not self._in_view(each.path):
+            if each.urgent:
+                self.notify(each.text, title=each.title, severity="warning", markup=False)
+            elif not self._in_view(each.path):
                 self.notify(each.text, title=each.title, markup=False)
 
     def _in_view(self, path: Path) -> bool:
@@ -266,7 +268,7 @@ class FinetuiApp(App[None]):
         assert error is not None
         self._return_code = status.FAULT
         told = f"finetui: a fault of its own, {type(error).__name__}: {printable(error, 200)}"
-        self.panic(Text(f"{told}\n  the whole of it is in {faults.log_fault(error)}"))
+        self.panic(Text(f"{told}\n  where it came up is in {faults.log_fault(error)}"))
 
     def _display(self, screen: Screen, renderable: RenderableType | None) -> None:
         # The one private hook we need: without it a change costs 3 to 100 times the bytes (see screen_update).

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from profiles.problem import printable
 from tui.format import counted, loss_text
 from tui.run_words import held_word, why_words
+from tui.seal_words import WORDS
 from tui.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class News:
     path: Path
     title: str
     text: str
+    urgent: bool = False
+    """Whether it is said even where the run is in view."""
 
 
 class NewsDesk:
@@ -78,12 +81,31 @@ class NewsDesk:
         if before is None:
             return []
         fresh = [run for run in now.values() if run.path in before or (run.started_at or 0.0) >= self._began_at]
-        return [told for run in fresh if (told := news(before.get(run.path), run)) is not None]
+        return [told for run in fresh for told in news(before.get(run.path), run)]
 
 
-def news(before: RunSummary | None, now: RunSummary) -> News | None:
-    """What a person should hear of a run: that it finished, failed, stalls or paused; None where nothing of that came
-    about since `before` (None for a run that was not there). Whoever stopped a run knows it."""
+def news(before: RunSummary | None, now: RunSummary) -> list[News]:
+    """What a person should hear of a run: that it finished, failed, stalls or paused, that its seal was opened or a way
+    out tried; nothing where nothing of that came about since `before` (None for a run that was not there). Whoever
+    stopped a run knows it."""
+    told = [_seal_news(before, now), _way_out_news(before, now), _course_news(before, now)]
+    return [each for each in told if each is not None]
+
+
+def _seal_news(before: RunSummary | None, now: RunSummary) -> News | None:
+    if not now.seal_broken or (before is not None and before.seal_broken) or now.cause == "unsealed":
+        return None
+    return News(now.path, f"{now.spec_name}: {WORDS[now.seal]}", now.seal_broken, urgent=True)
+
+
+def _way_out_news(before: RunSummary | None, now: RunSummary) -> News | None:
+    """Of each place once, however often it tries."""
+    if now.ways_out <= (before.ways_out if before is not None else 0):
+        return None
+    return News(now.path, f"{now.spec_name}: a way out was tried", now.way_out, urgent=True)
+
+
+def _course_news(before: RunSummary | None, now: RunSummary) -> News | None:
     if now.state in _LIVE:
         held = held_word(now)
         is_new = held and (before is None or held_word(before) != held)

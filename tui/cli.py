@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
+from engine.run.private import keep_to_ourselves
 from profiles.problem import Problem, printable
 from tui.commands import status
 from tui.commands.output import Output
@@ -25,6 +26,7 @@ COMMANDS = {
     "doctor": ("tui.commands.doctor", "is this machine ready, and what to do where it is not"),
     "hardware": ("tui.commands.hardware", "what this machine has, and who uses it"),
     "inspect": ("tui.commands.inspect", "what a model's folder or a data file is, and its faults"),
+    "convert": ("tui.commands.convert", "a model whose weights are pickles, written anew with safetensors"),
     "fit": ("tui.commands.fit", "what training a model would cost here, before it is loaded"),
     "train": ("tui.commands.train", "start a run; it goes on when the terminal is closed"),
     "queue": ("tui.commands.queue", "the runs that wait, in their order; move one"),
@@ -36,6 +38,8 @@ COMMANDS = {
     "restart": ("tui.commands.restart", "end a hanging trainer, go on from the last checkpoint"),
     "chat": ("tui.commands.chat", "ask the base and the tuned model the same"),
     "export": ("tui.commands.export", "write the adapter, or the merged model, to a folder"),
+    "verify": ("tui.commands.verify", "whether a run still is what was written down of it"),
+    "purge": ("tui.commands.purge", "remove a run with all that is kept of it, and say what remains"),
 }
 _DISK_FAULTS = {
     errno.ENOSPC: "Free some space there.",
@@ -70,6 +74,7 @@ class _Version(argparse.Action):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (this process's own by default) and return the exit status."""
+    keep_to_ourselves()
     given = list(sys.argv[1:] if arguments is None else arguments)
     output = Output.standard(Terminal.detect(ascii="--ascii" in given))
     try:
@@ -92,6 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: list[str], output: Output) -> int:
     parser, module = _parser(given)
     arguments = parser.parse_args(given)
+    if "doctor" not in given:  # which tells it in its own way
+        _guard_home(output)
     if module is None:
         from tui.commands.app import open_app
 
@@ -99,6 +106,14 @@ def _run(given: list[str], output: Output) -> int:
     code = module.run(arguments, output)
     assert isinstance(code, int)
     return code
+
+
+def _guard_home(output: Output) -> None:
+    """Raises Problem where another user prepared what finetui would write to."""
+    from engine.run.private_home import guard_home
+
+    for folder in guard_home():
+        output.warn(f"{printable(folder, 500)} could be looked into by other users of this machine; it is closed now")
 
 
 def _parser(given: Sequence[str]) -> tuple[_Parser, ModuleType | None]:
@@ -151,5 +166,5 @@ def _report(error: Exception, output: Output) -> int:
     from tui.commands.faults import log_fault
 
     output.warn(f"finetui: a fault of its own, {type(error).__name__}: {printable(error, 200)}")
-    output.warn(f"  the whole of it is in {log_fault(error)}")
+    output.warn(f"  where it came up is in {log_fault(error)}")
     return status.FAULT

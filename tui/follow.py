@@ -168,7 +168,7 @@ class Follower(threading.Thread):
         if fault is not None:
             from tui.commands.faults import log_fault
 
-            failure += f"; the whole of it is in {log_fault(fault)}"
+            failure += f"; where it came up is in {log_fault(fault)}"
         self._post(ReadFailed(failure or next((each for each in self._failing.values() if each), "")))
 
     def _read_run(self) -> None:
@@ -182,7 +182,7 @@ class Follower(threading.Thread):
         if self._target is target and snapshot != before:
             self._last["run"] = snapshot
             self._post(RunRead(snapshot))
-            if before is not None and (held_word(before), before.word) != (held_word(snapshot), snapshot.word):
+            if before is not None and _newsworthy(before) != _newsworthy(snapshot):
                 self._wake.set()  # the runs are read at once, too: it may be news
 
     def _read_runs(self) -> None:
@@ -200,3 +200,9 @@ class Follower(threading.Thread):
         if "machine" not in self._last or looks_different(self._last["machine"], machine):
             self._last["machine"] = machine
             self._post(MachineRead(machine))
+
+
+def _newsworthy(snapshot: RunSnapshot) -> tuple[object, ...]:
+    """What of a run may be news, where it changes."""
+    state = snapshot.state
+    return held_word(snapshot), snapshot.word, state.seal, state.seal_changed, len(state.ways_out)

@@ -37,6 +37,7 @@ from tui.run_words import (
     throttle_words,
     why_words,
 )
+from tui.seal_words import seal_faults, way_out_words
 from tui.snapshots import RunSnapshot
 from tui.source_words import waste_words
 from tui.theme import Look
@@ -210,7 +211,14 @@ def note_blocks(snapshot: RunSnapshot, width: int, look: Look) -> list[Block]:
     """What a person should know, then why things are as they are."""
     state = snapshot.state
     tried = [f"T{probe_words(state.probe)[1:]}."] if state.probe else []
-    notes = [*dict.fromkeys(state.notes), *tried, *state.plan.get("reasons", [])]  # each attempt notes the same anew
+    ways = [f"{fault[:1].upper()}{fault[1:]}: the seal does not keep what it promised." for fault in seal_faults(state)]
+    ways += [f"A way out was tried: {way_out_words(way)}." for way in state.ways_out]
+    notes = [
+        *ways,
+        *dict.fromkeys(state.notes),
+        *tried,
+        *state.plan.get("reasons", []),
+    ]  # each attempt notes the same anew
     if state.damaged:
         notes.append(f"{counted(state.damaged, 'line')} of the journal could not be read and count for nothing")
     if snapshot.trouble:

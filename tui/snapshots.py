@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from engine.run.liveness import Liveness
     from engine.run.summary import RunStateName
     from engine.run.telemetry.events import RunState
+    from engine.seal.ability import Ability
     from engine.spec import RunSpec
     from profiles.hardware import Hardware
 
@@ -68,6 +69,8 @@ class Machine:
     """Of RAM, largest first."""
     our_pids: frozenset[int] = frozenset()
     """The processes of finetui's runs."""
+    seal: Ability | None = None
+    """What this machine can hold; None until it was tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +84,10 @@ class MemoryUser:
 
 
 def looks_different(before: Machine, after: Machine) -> bool:
-    """Whether a person would see a difference: memory by half a percent, a gauge by a step of its scale."""
+    """Whether a person would see a difference: memory by half a percent, a gauge by a step of its scale, what it can
+    hold of a seal."""
     old, new = before.hardware, after.hardware
-    if len(old.gpus) != len(new.gpus) or old.notes != new.notes:
+    if len(old.gpus) != len(new.gpus) or old.notes != new.notes or before.seal != after.seal:
         return True
     pairs: list[tuple[float, float, float]] = []
     pairs.append((old.ram.available_bytes, new.ram.available_bytes, new.ram.total_bytes / 200))

@@ -24,6 +24,7 @@ from profiles.problem import Problem, printable
 from tui.snapshots import Machine, MemoryUser, RunSnapshot
 
 if TYPE_CHECKING:
+    from engine.seal.ability import Ability
     from engine.spec import RunSpec
 
 LOG_LINES = 400
@@ -98,6 +99,8 @@ class MachineReader:
         self._whole: Hardware = probe(runs_root())
         self._files = HostFiles()
         self._nvml = Nvml()
+        self._reads = 0
+        self._seal: Ability | None = None
 
     def read(self, our_pids: Mapping[int, str]) -> Machine:
         """The machine now; `our_pids` names the run of each of our worker processes."""
@@ -108,7 +111,17 @@ class MachineReader:
         except OSError:
             disk = self._whole.disk  # its note is in the whole reading already
         hardware = dataclasses.replace(self._whole, ram=ram, gpus=gpus, disk=disk)
-        return Machine(hardware, memory_users(our_pids, ram.total_bytes), frozenset(our_pids))
+        self._reads += 1
+        if self._reads == 2:  # trying what can be sealed takes a child; the numbers come first
+            self._seal = seal_ability()
+        return Machine(hardware, memory_users(our_pids, ram.total_bytes), frozenset(our_pids), self._seal)
+
+
+def seal_ability() -> Ability:
+    """What this machine can hold of a seal, tried in a child process. May take a moment."""
+    from engine.seal.ability import ability
+
+    return ability()
 
 
 def memory_users(our_pids: Mapping[int, str], total_bytes: int) -> tuple[MemoryUser, ...]:

@@ -1,7 +1,7 @@
 """A few light processes that do the same thing to many items: on all cores, in order, in bounded memory.
 
 Each process is `python -m engine.data.crew` and imports nothing but what its task needs: multiprocessing would bring
-the caller's own main module along, and with it torch. It speaks pickles with length prefixes over its stdin and
+the caller's own main module along, and with it torch. It speaks engine.wire with length prefixes over its stdin and
 stdout, never over a network, ends when its caller ends, and what it prints is kept for the message should it die.
 """
 
@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import gc
 import os
-import pickle
 import queue
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,8 +22,10 @@ from contextlib import suppress
 from importlib import import_module
 from typing import IO, Any
 
-from engine.child_process import describe_exit, end_with, last_line, limit_address_space
+from engine.child_process import describe_exit, end_with, last_line, limit_address_space, limit_processor_time
 from engine.modules import module_command, module_environment
+from engine.run.endings.logged import error_text, keep_data_out_of_errors
+from engine.wire import from_bytes, to_bytes
 from profiles.problem import Problem
 
 _LENGTH = struct.Struct("<Q")
@@ -37,6 +37,10 @@ _TRIES = 2
 _WORKER_BYTES = 400 * 2**20
 # Of address space: ten times what is needed, so that a wild template or file ends its process and not the machine.
 _MOST_BYTES = 4 * 2**30
+# Of a processor's time for one item, which takes some seconds: for a template or a tokenizer that never ends.
+_MOST_SECONDS = 300
+_ENDLESS = "SIGXCPU"
+_RUST = "pyo3_runtime"
 _TOO_MUCH_MEMORY = Problem(
     "the data",
     f"hold a row that takes more than {_MOST_BYTES // 2**30} GiB of memory to work on",
@@ -56,7 +60,8 @@ def run_crew(
     """The results of `task` for each of `items`, in their order, from `workers` processes.
 
     `task` names a function as "module:function"; each process calls it once with `setup` and gets the function that
-    is called with one item after another, in the process's main thread. Setup, items and results are pickled. With 0
+    is called with one item after another, in the process's main thread. Setup, items and results are of the kinds that
+    engine.wire takes. With 0
     workers all is done in the calling process. `items` are drawn as results are taken, a few ahead. A process that
     dies is replaced and its item tried once more; then a Problem about `doing` tells how it ended. Raises the
     Problems that the task raises, and CrewFault. Closing the iterator ends all processes.
@@ -118,6 +123,8 @@ class _Crew:
                 self._all.discard(worker)
                 if self._ended:
                     raise CrewFault("the crew was ended while it worked")
+            if _ENDLESS in ending:
+                break
         raise Problem(self._doing, f"a process that works on it {ending}", _fix(ending))
 
     def end(self) -> None:
@@ -168,7 +175,7 @@ class _Worker:
             self._process.stdin.write(frame)
             self._process.stdin.flush()
             return _read(self._process.stdout)
-        except (OSError, ValueError):  # ValueError: its pipes were closed by `end`
+        except (OSError, ValueError):  # ValueError: its pipes were closed by `end`, or it answered no plain values
             return None
 
     def end(self, grace_seconds: float = 0.0) -> str:
@@ -187,7 +194,7 @@ class _Worker:
 
 
 def _frame(value: Any) -> bytes:
-    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    data = to_bytes(value)
     return _LENGTH.pack(len(data)) + data
 
 
@@ -198,7 +205,7 @@ def _read(pipe: IO[bytes]) -> Any | None:
         return None
     (size,) = _LENGTH.unpack(header)
     data = pipe.read(size)
-    return pickle.loads(data) if len(data) == size else None
+    return from_bytes(data) if len(data) == size else None
 
 
 def _result(answer: tuple[str, Any]) -> Any:
@@ -211,9 +218,18 @@ def _result(answer: tuple[str, Any]) -> Any:
 
 
 def _fix(ending: str) -> str:
+    if _ENDLESS in ending:
+        return f"Some row takes over {_MOST_SECONDS} s: simplify the chat template, or choose another tokenizer."
     if "SIGKILL" in ending:
         return "Free some memory or set FINETUI_WORKERS to a smaller number of processes, then start again."
     return "Start again; if it happens again, this is a fault of finetui."
+
+
+def _panic(error: BaseException) -> Problem:
+    """Without its words, which may hold some of a row; but for those of the library of regular expressions."""
+    slow = "retry-limit" in str(error)
+    what = "has a regular expression that takes too long for the data" if slow else "fails on the data"
+    return Problem("the tokenizer", what, "Copy the tokenizer's files again, or choose another model.")
 
 
 def _load(task: str) -> Callable[[Any], Callable[[Any], Any]]:
@@ -232,11 +248,14 @@ def _serve() -> None:
         return
     task, setup, path, parent = opening
     end_with(parent)
+    keep_data_out_of_errors()
     limit_address_space(_MOST_BYTES)
+    os.environ["RUST_BACKTRACE"] = "0"  # so that the tokenizer's last line says what happened
     sys.path[:] = path
     do: Callable[[Any], Any] | None = None
     while (asked := _read(wire_in)) is not None:
         (item,) = asked
+        limit_processor_time(_MOST_SECONDS)
         try:
             if do is None:
                 do = _load(task)(setup)
@@ -248,8 +267,12 @@ def _serve() -> None:
             answer = ("problem", problem.as_dict())
         except MemoryError:
             answer = ("problem", _TOO_MUCH_MEMORY.as_dict())
-        except Exception:
-            answer = ("fault", traceback.format_exc())
+        except Exception as error:
+            answer = ("fault", error_text(error))
+        except BaseException as error:
+            if type(error).__module__ != _RUST:  # a panic of the tokenizer's, which is no Exception
+                raise
+            answer = ("problem", _panic(error).as_dict())
         wire_out.write(_frame(answer))
         wire_out.flush()
         del answer, item, asked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,10 @@ from engine.data.rows import RejectedRow, Row, Unit, refusal, shown
 from engine.data.shapes import Reading, Recogniser, UnclearColumns, reading_of
 from engine.data.shapes.suggestions import Suggestion, suggestions_for
 from engine.data.source import Source
-from engine.modules import module_command, module_environment
+from engine.modules import module_command
+from engine.seal.policy.places import data_places
+from engine.seal.sealing import run_sealed
+from engine.wire import from_bytes, to_bytes
 from profiles.problem import Problem
 
 __all__ = [
@@ -96,7 +98,7 @@ class DataPreview:
 
     def refusal(self, allowed_share: float) -> Problem | None:
         """The Problem a run would stop with when it may reject this share of the rows."""
-        return self.unclear or refusal(self.rejected, self.reject_count, self.rows, allowed_share)
+        return self.unclear or refusal(self.rejected, self.reject_count, self.rows, allowed_share, quoting=True)
 
     def as_dict(self) -> dict[str, Any]:
         reading = self.reading
@@ -140,13 +142,11 @@ def preview(source: Source | Path, limit_bytes: int = PREVIEW_BYTES) -> DataPrev
 def _preview_apart(source: Source, limit_bytes: int) -> DataPreview:
     """`preview` in a child. Raises what it raises there, and Problem when the child takes too long or dies."""
     try:
-        done = subprocess.run(
+        done = run_sealed(
             module_command("engine.data.preview_child"),
-            input=pickle.dumps((source, limit_bytes)),
-            capture_output=True,
-            env=module_environment(),
-            timeout=_APART_SECONDS,
-            check=False,
+            data_places([source.path]),
+            input=to_bytes((source, limit_bytes)),
+            timeout_seconds=_APART_SECONDS,
         )
     except subprocess.TimeoutExpired:
         what = f"has templates that were not done with its first rows in {_APART_SECONDS:.0f} seconds"
@@ -154,7 +154,7 @@ def _preview_apart(source: Source, limit_bytes: int) -> DataPreview:
     if done.returncode:
         what = f"has templates that ended the process they ran in (status {done.returncode})"
         raise Problem(shown(source.path), what, "Write the templates more simply.")
-    found = pickle.loads(done.stdout)
+    found = from_bytes(done.stdout)
     if isinstance(found, Problem):
         raise found
     return found

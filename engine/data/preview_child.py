@@ -1,15 +1,15 @@
 """A look at data with a person's own templates, in a process of its own: a template may ask for any amount of memory
-in a single operation, which only the system can refuse. `python -m engine.data.preview_child`, pickles in and out.
+in a single operation, which only the system can refuse. `python -m engine.data.preview_child`, engine.wire in and out.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 
 from engine.child_process import end_with, limit_address_space
 from engine.data.preview import DataPreview, preview_here
+from engine.wire import from_bytes, to_bytes
 from profiles.problem import Problem
 
 _ADDRESS_SPACE_BYTES = 2 << 30
@@ -21,13 +21,13 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no part of the answer
     limit_address_space(_ADDRESS_SPACE_BYTES)
-    source, limit_bytes = pickle.load(sys.stdin.buffer)
+    source, limit_bytes = from_bytes(sys.stdin.buffer.read())
     found: DataPreview | Problem
     try:
         found = preview_here(source, limit_bytes)
     except Problem as problem:
         found = problem
-    pickle.dump(found, answer)
+    answer.write(to_bytes(found))
     answer.close()
 
 

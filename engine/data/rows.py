@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.data.quoting import without_quotes
 from profiles.problem import Problem, printable
 
 Unit = Literal["line", "row"]
@@ -56,17 +57,21 @@ class RejectedRow:
         }
 
 
-def refusal(rejected: Sequence[RejectedRow], count: int, rows: int, allowed_share: float) -> Problem | None:
+def refusal(
+    rejected: Sequence[RejectedRow], count: int, rows: int, allowed_share: float, *, quoting: bool = False
+) -> Problem | None:
     """The Problem for a source of `rows` rows of which `count` were rejected, when that is more than allowed.
 
-    `rejected` holds the first of them in order; five different reasons are told, each with its first line.
+    `rejected` holds the first of them in order; five different reasons are told, each with its first line, and with
+    words of that row only where `quoting`: a person looks at their own data, and this goes into no log.
     """
     if not count or (count <= allowed_share * rows and count < rows):
         return None
     first_of_reason: dict[str, RejectedRow] = {}
     for row in rejected:
-        first_of_reason.setdefault(row.reason, row)
+        first_of_reason.setdefault(row.reason if quoting else without_quotes(row.reason), row)
     told = "; ".join(str(row) for row in list(first_of_reason.values())[:_REASONS_TOLD])
+    told = told if quoting else without_quotes(told)
     if count == rows:
         share = f"none of its {rows:,} rows can be used" if rows > 1 else "its only row cannot be used"
     else:

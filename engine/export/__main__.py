@@ -1,8 +1,8 @@
-"""The child process that exports: `python -m engine.export RUN_PATH --to adapter|merged --into DIR`.
+"""The child process that exports: `python -m engine.export RUN_PATH --to adapter|merged --into DIR [--with-sources]`.
 
 One JSON object a line on stdout: {"kind": "progress", "detail", "done", "total"} in bytes (0 of 0 where it
-cannot be said), then {"kind": "finished", "path"}, or {"kind": "problem", "where", "what", "fix"} with exit
-status 2.
+cannot be said), then {"kind": "finished", "path", "files": {name: {"bytes", "sha256"}}}, or {"kind": "problem",
+"where", "what", "fix"} with exit status 2.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from engine.child_process import Send, signal_on_parent_death, take_stdout
 from engine.export.card import write_card
+from engine.export.cleaning import clean_settings
 from engine.export.copying import TOKENIZER_FILES, copy_files, files_in, total_bytes
 from engine.export.output import Output, output_of
 from engine.export.sentence_files import copy_sentence_files
@@ -21,6 +23,8 @@ from engine.export.staging import check_target, staged
 from engine.methods.heads import LANGUAGE, NO_HEAD, Head, read_classes
 from engine.offline import set_offline
 from engine.run.directory import RunDirectory
+from engine.run.evidence.hashing import file_hashes
+from engine.seal.policy.guarding import guard_to_log
 from profiles.problem import Problem
 
 
@@ -30,23 +34,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--to", choices=("adapter", "merged"), required=True)
     parser.add_argument("--into", type=Path, required=True)
+    parser.add_argument("--with-sources", action="store_true")
     options = parser.parse_args(arguments)
     # As an exception, so that an asked-for end also removes what was staged.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal_on_parent_death(signal.SIGTERM)
     set_offline()
     send = take_stdout()
+    guard_to_log()
     try:
-        target = export(RunDirectory(options.run), options.to, options.into, send)
+        run = RunDirectory(options.run)
+        target, files = export(run, options.to, options.into, send, with_sources=options.with_sources)
     except Problem as problem:
         send("problem", **problem.as_dict())
         return 2
-    send("finished", path=str(target))
+    send("finished", path=str(target), files=files)
     return 0
 
 
-def export(run: RunDirectory, to: str, into: Path, send: Send) -> Path:
-    """Write the result of `run` into the folder `into`; returns that, absolute. Raises Problem."""
+def export(
+    run: RunDirectory, to: str, into: Path, send: Send, *, with_sources: bool = False
+) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """Write the result of `run` into the folder `into`; returns that, absolute, and size and SHA-256 of each file by
+    its place in it. Raises Problem."""
     spec, output, target = run.spec(), output_of(run), check_target(into)
 
     def progress(detail: str, done: int, total: int) -> None:
@@ -56,24 +66,25 @@ def export(run: RunDirectory, to: str, into: Path, send: Send) -> Path:
         raise Problem(
             f"run {run.name}", "trained the model's own weights, so it has no adapter", "Export it with --to merged."
         )
-    if output.kind == "adapter" and to == "merged":
-        weights = total_bytes(files_in(spec.model.path, ("*.safetensors",)))
-        with staged(target, weights) as folder:
+    merges = output.kind == "adapter" and to == "merged"
+    # peft writes a template of a card of its own, which ours replaces.
+    files = [path for path in files_in(output.path) if path.name != "README.md"]
+    size = total_bytes(files_in(spec.model.path, ("*.safetensors",)) if merges else files)
+    with staged(target, size) as folder:
+        if merges:
             from engine.export.merge import merge
 
-            merge(spec.model.path, output.path, folder, weights, progress, _head_of(run, output))
-            copy_sentence_files(output.path, folder)
-            _write_card(run, to, folder)
-    else:
-        # peft writes a template of a card of its own, which ours replaces.
-        files = [path for path in files_in(output.path) if path.name != "README.md"]
-        with staged(target, total_bytes(files)) as folder:
+            merge(spec.model.path, output.path, folder, size, progress, _head_of(run, output))
+        else:
             copy_files(files, folder, progress)
-            copy_sentence_files(output.path, folder)
             if not files_in(folder, TOKENIZER_FILES):
                 copy_files(files_in(spec.model.path, TOKENIZER_FILES), folder, progress)
-            _write_card(run, to, folder)
-    return target
+        copy_sentence_files(output.path, folder)
+        clean_settings(folder)
+        (folder / "README.md").write_text(write_card(run, to, with_sources=with_sources), encoding="utf-8")
+        progress("reading back what was written", 0, 0)
+        hashes = file_hashes(folder)
+    return target, hashes
 
 
 def _head_of(run: RunDirectory, output: Output) -> Head:
@@ -91,10 +102,6 @@ def _head_of(run: RunDirectory, output: Output) -> Head:
                     "Resume the run; it is written again.",
                 ) from error
     return LANGUAGE
-
-
-def _write_card(run: RunDirectory, to: str, folder: Path) -> None:
-    (folder / "README.md").write_text(write_card(run, to), encoding="utf-8")
 
 
 if __name__ == "__main__":

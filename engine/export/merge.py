@@ -14,7 +14,9 @@ from engine.export.copying import TOKENIZER_FILES, Progress, copy_files, files_i
 from engine.methods.heads import LANGUAGE, Head
 from engine.methods.loading import CLASS_HEAD, attach_adapter, load_base, load_tokenizer
 from engine.serve.prompts import stop_tokens
+from profiles.bounded_files import read_json
 from profiles.problem import Problem
+from profiles.shapes.model_folder import SIDE_LIMIT_BYTES
 
 WATCH_SECONDS = 0.25
 DTYPES = {"F64": torch.float32, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -75,7 +77,7 @@ def weights_dtype(model_path: Path) -> torch.dtype:
 def _write_generation_config(base_path: Path, stops: frozenset[int], into: Path) -> None:
     """The base's own settings, but ending at what ended the answers it learned from, which may be another token."""
     name = "generation_config.json"
-    settings = json.loads((base_path / name).read_text()) if (base_path / name).is_file() else {}
+    settings = read_json(base_path / name, SIDE_LIMIT_BYTES) if (base_path / name).is_file() else {}
     (into / name).write_text(json.dumps(settings | {"eos_token_id": sorted(stops)}, indent=2) + "\n")
 
 

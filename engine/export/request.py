@@ -11,9 +11,13 @@ from typing import IO, Any, Literal
 from engine.child_process import describe_exit, last_line
 from engine.export.copying import Progress
 from engine.export.output import output_of
-from engine.export.staging import check_target, sweep
-from engine.modules import module_command, module_environment
+from engine.export.recording import record_export
+from engine.export.staging import check_target, delivered
+from engine.modules import module_command
 from engine.run.directory import RunDirectory
+from engine.run.private import users_umask
+from engine.seal.policy.places import export_places
+from engine.seal.sealing import start_sealed
 from profiles.problem import Problem
 
 Form = Literal["adapter", "merged"]
@@ -22,29 +26,39 @@ Form = Literal["adapter", "merged"]
 TERMINATE_SECONDS = 5.0
 
 
-def export_run(run: RunDirectory, to: Form, into: Path, progress: Progress = lambda detail, done, total: None) -> Path:
+def export_run(
+    run: RunDirectory,
+    to: Form,
+    into: Path,
+    progress: Progress = lambda detail, done, total: None,
+    *,
+    with_sources: bool = False,
+) -> Path:
     """Write the adapter of `run`, or its model merged with the base, into the folder `into`; returns it,
-    absolute.
+    absolute. Its card names the run, the data's files and their hashes only `with_sources`. What went where is recorded
+    in the run's audit log and lineage.
 
     `progress` gets what is being done in words and, where that can be said, the bytes done of how many (else
     0 of 0). At the end the folder is there whole, or, whatever happened, as it was before. Raises Problem:
     the run has no result, the folder is not empty or cannot be written, base or adapter cannot be read, the
-    child was killed.
+    child was killed; and where the export is there, but could not be recorded.
     """
     output_of(run)
     target = check_target(into)
-    with tempfile.TemporaryFile() as log:
-        child = subprocess.Popen(
-            module_command("engine.export", str(run.path), "--to", to, "--into", str(target)),
+    with tempfile.TemporaryFile() as log, delivered(target) as made:
+        child, report = start_sealed(
+            module_command("engine.export", *_arguments(run, to, made, with_sources)),
+            export_places(run, made.parent),
+            run.spec().privacy.seal,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=module_environment(),
             start_new_session=True,
+            umask=users_umask(),
             encoding="ascii",
         )
         try:
-            return _follow(child, target, log, progress)
+            files = _follow(child, made, target, log, progress)
         finally:
             # Also on Ctrl+C here: its own session keeps the child from hearing that itself.
             child.terminate()
@@ -53,10 +67,18 @@ def export_run(run: RunDirectory, to: Form, into: Path, progress: Progress = lam
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-            sweep(target)
+    record_export(run, to, target, files, report, with_sources=with_sources)
+    return target
 
 
-def _follow(child: subprocess.Popen[str], target: Path, log: IO[bytes], progress: Progress) -> Path:
+def _arguments(run: RunDirectory, to: Form, target: Path, with_sources: bool) -> list[str]:
+    return [str(run.path), "--to", to, "--into", str(target), *["--with-sources"] * with_sources]
+
+
+def _follow(
+    child: subprocess.Popen[str], made: Path, target: Path, log: IO[bytes], progress: Progress
+) -> dict[str, Any]:
+    """Size and SHA-256 of each file, once all are in `made`. Raises Problem, about `target` where that is meant."""
     assert child.stdout is not None
     with child.stdout as lines:
         for line in lines:
@@ -65,9 +87,10 @@ def _follow(child: subprocess.Popen[str], target: Path, log: IO[bytes], progress
                 case "progress":
                     progress(message["detail"], message["done"], message["total"])
                 case "problem":
-                    raise Problem(message["where"], message["what"], message["fix"])
+                    where = message["where"].replace(str(made.parent), str(target.parent))
+                    raise Problem(where, message["what"], message["fix"])
                 case "finished":
-                    return Path(message["path"])
+                    return message["files"]
     what = f"its process {describe_exit(child.wait())}"
     if words := last_line(log):
         what += f"; its last words: {words}"

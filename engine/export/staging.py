@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.run.durable_files import sync, sync_tree
+from engine.run.private import give_modes, users_umask
 from profiles.problem import Problem
 
 NAME_LIMIT = 100
@@ -30,11 +31,11 @@ def check_target(target: Path) -> Path:
 
 
 @contextmanager
-def staged(target: Path, bytes_needed: int) -> Iterator[Path]:
+def staged(target: Path, bytes_needed: int, what: str = "the export") -> Iterator[Path]:
     """A new folder beside `target`, which becomes `target` when the block ends, and goes when it raises.
 
     Before it is renamed every file in it is on the disk. Raises Problem when the place cannot be written to,
-    has less than `bytes_needed` free, or was filled by something else meanwhile.
+    has less than `bytes_needed` free for `what` it is, or was filled by something else meanwhile.
     """
     sweep(target)
     folder = target.parent / f"{_prefix(target)}{os.getpid()}"
@@ -42,12 +43,30 @@ def staged(target: Path, bytes_needed: int) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(target.parent).free
         if free < bytes_needed:
-            found = f"has {free / 2**30:.1f} GiB free, and the export takes {bytes_needed / 2**30:.1f} GiB"
+            found = f"has {free / 2**30:.1f} GiB free, and {what} takes {bytes_needed / 2**30:.1f} GiB"
             raise Problem(str(target.parent), found, "Free some space, or give a folder on another disk.")
         folder.mkdir()
         yield folder
+        give_modes(folder, users_umask())
         sync_tree(folder)
         folder.rename(target)  # onto nothing, or onto an empty folder; anything else is refused by the kernel
+        sync(target.parent)
+    except OSError as error:
+        raise _unusable(target, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def delivered(target: Path) -> Iterator[Path]:
+    """Where another process, which may write in the folder of it and nowhere else, is to put what becomes `target` when
+    the block ends. Raises Problem when the place cannot be written to, or was filled by something else meanwhile."""
+    sweep(target)
+    folder = target.parent / f"{_prefix(target)}{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+        yield folder / target.name
+        (folder / target.name).rename(target)
         sync(target.parent)
     except OSError as error:
         raise _unusable(target, error) from error

@@ -11,9 +11,15 @@ from typing import Any
 from engine.run.directory import home
 from engine.run.durable_files import write_atomically
 
+CACHE_VARIABLE = "FINETUI_CACHE"
+"""An environment variable with the cache's folder. Sealed processes have it, since for them XDG_CACHE_HOME, by which
+the platform's would be found, is another."""
+
 
 def cache_root() -> Path:
-    """The folder of the cache: under FINETUI_HOME where that is set, else the platform's cache folder."""
+    """The folder of the cache: FINETUI_CACHE, else under FINETUI_HOME where that is set, else the platform's."""
+    if given := os.environ.get(CACHE_VARIABLE):
+        return Path(given).expanduser().absolute()
     if os.environ.get("FINETUI_HOME"):
         return home() / "cache"
     import platformdirs  # here, since FINETUI_HOME makes it needless

@@ -14,7 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from engine.fit.cache import read_cached, write_cached
-from engine.modules import module_command, module_environment
+from engine.modules import module_command
+from engine.seal.policy.places import computing_places
+from engine.seal.sealing import run_sealed
 from profiles.geometry import Geometry
 from profiles.hardware import Hardware
 from profiles.problem import Problem, printable
@@ -52,13 +54,8 @@ def measure_rates(hardware: Hardware, timeout_seconds: float = _LOADING_SECONDS)
     kind = "cuda" if hardware.gpus else "cpu"
     where = f"benchmark of {device_name(hardware)}"
     try:
-        child = subprocess.run(
-            module_command("engine.fit.rates_child", kind),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=module_environment(),
-            timeout=timeout_seconds,
-            check=False,
+        child = run_sealed(
+            module_command("engine.fit.rates_child", kind), computing_places(), timeout_seconds=timeout_seconds
         )
     except subprocess.TimeoutExpired:
         raise Problem(

@@ -22,6 +22,8 @@ from typing import Any, BinaryIO
 
 from engine.fit.cache import read_cached, write_cached
 from engine.modules import module_command, module_environment
+from engine.seal.policy.places import Places
+from engine.seal.sealing import start_sealed
 from profiles.geometry import Geometry
 from profiles.problem import Problem, printable
 from profiles.settings import Settings
@@ -96,8 +98,10 @@ def _run_child(
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as errors:
         asked.write(json.dumps(request).encode())
         asked.seek(0)
-        child = subprocess.Popen(
+        child, _ = start_sealed(
             module_command("engine.fit.replay_child"),
+            Places(),
+            "best",
             stdin=asked,
             stdout=answer,
             stderr=errors,

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.fit.cache import read_cached, write_cached
-from engine.modules import module_command, module_environment
+from engine.modules import module_command
+from engine.seal.policy.places import Places
+from engine.seal.sealing import run_sealed
 from profiles.problem import Problem, printable
 
 # Importing torch and transformers takes some 5 s, on a busy machine or a network disk a minute; the largest model's
@@ -58,13 +60,8 @@ def model_shapes(path: Path, values: Mapping[str, Any], *, timeout_seconds: floa
 
 def _ask(path: Path, text: str, timeout_seconds: float) -> dict[str, Any]:
     try:
-        done = subprocess.run(
-            module_command("engine.fit.shapes_child"),
-            input=text.encode(),
-            capture_output=True,
-            env=module_environment(),
-            timeout=timeout_seconds,
-            check=False,
+        done = run_sealed(
+            module_command("engine.fit.shapes_child"), Places(), input=text.encode(), timeout_seconds=timeout_seconds
         )
     except subprocess.TimeoutExpired:
         raise Problem(

@@ -9,10 +9,12 @@ import torch
 import transformers
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from engine.data.tokens.loading import vet_tokenizer
 from engine.data.tokens.reference import describe, read_tokenizer
 from engine.data.tokens.templates import choose_template
 from engine.methods.heads import LANGUAGE, Head
 from profiles.problem import Problem, printable
+from profiles.shapes.loadable import require_safe_folder
 
 LOADING_FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
 
@@ -28,6 +30,7 @@ _CHECKED_NUMBERS = 1 << 22
 def load_tokenizer(path: Path, chat_template: str = "model") -> Any:
     """The tokenizer in a model directory, with the chat template that `chat_template` names (data.chat_template), which
     is then also what it saves. Raises Problem when there is none or it cannot be read."""
+    vet_tokenizer(path)
     tokenizer = read_tokenizer(path)
     if chat_template != "model":
         tokenizer.chat_template = choose_template(chat_template, describe(tokenizer), str(path)).template
@@ -60,6 +63,7 @@ def load_base(
             bnb_4bit_compute_dtype=dtype,
             **({"llm_int8_skip_modules": [CLASS_HEAD]} if head.kind == "classes" else {}),
         )
+    require_safe_folder(path)
     try:
         model, report = AUTO_CLASSES[head.kind].from_pretrained(
             path,
@@ -69,9 +73,9 @@ def load_base(
             output_loading_info=True,
             **options,
         )
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, MemoryError):
         raise
-    except LOADING_FAULTS as error:
+    except Exception as error:  # whatever libraries raise of a folder that came from anywhere: validations, assertions
         if head.kind == "classes" and "Unrecognized configuration class" in str(error):
             raise Problem(
                 str(path),

@@ -16,7 +16,7 @@ from engine.objectives.next_token import NextToken
 from engine.objectives.preference import Dpo, Orpo, Simpo
 from engine.spec import ObjectiveSection, RunSpec
 from engine.train.forward import Forward
-from profiles.problem import Problem, printable
+from profiles.problem import Problem
 
 _LEARNT_FROM: dict[str, tuple[Kind, ...]] = {
     "next_token": ("conversation", "text"),
@@ -50,7 +50,7 @@ def check_kind(spec: RunSpec, dataset: Dataset) -> None:
         )
     least = 1 if dataset.several_labels else 2  # one of several classes may hold or not
     if objective == "classification" and len(dataset.labels) < least:
-        found = f"only the class {printable(dataset.labels[0])}" if dataset.labels else "no class at all"
+        found = "only one class" if dataset.labels else "no class at all"
         raise Problem("data.train", f"has {found}, so there is nothing to tell apart", "Give rows of other classes.")
 
 

@@ -19,15 +19,17 @@ from engine.run.endings.kernel_log import KernelLog, Xid, with_xids
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.recorded import record_processes
 from engine.run.processes.worker_process import WorkerProcess
+from engine.run.sealing.refusing import unsealed
+from engine.run.sealing.trial import Prepared
+from engine.run.sealing.watch import SealWatch
 from engine.run.telemetry.journal import JOURNAL_FIELDS
 from engine.run.telemetry.log import ATTEMPT_MARK, lines_of_attempt
 from engine.run.telemetry.recording import Recording, say
-from profiles.problem import printable
 
 _RESERVED_KINDS = frozenset(
     {
         *("adjusted", "attempt", "control", "device", "end", "ladder", "queued", "restart", "stall", "throttle"),
-        *("seal", "seal_check"),
+        *("seal", "seal_check", "way_out"),
     }
 )
 
@@ -41,11 +43,12 @@ class Attempt:
         recording: Recording,
         kills: KillCounter,
         on_plan: Callable[[dict[str, Any]], None],
+        prepared: Prepared,
         *,
         anyway: bool,
     ):
-        """Start the worker and journal that; `on_plan` is called with what it says it will do; `anyway` has it go
-        on though things changed since the checkpoint. Raises OSError."""
+        """Start the worker, sealed as `prepared`, and journal that; `on_plan` is called with what it says it will do;
+        `anyway` has it go on though things changed since the checkpoint. Raises SealRefused, OSError."""
         self._run, self._recording, self._kills, self._on_plan = run, recording, kills, on_plan
         self._outcome: dict[str, Any] | None = None
         self._problem: dict[str, Any] | None = None
@@ -57,7 +60,7 @@ class Attempt:
         say(f"{ATTEMPT_MARK}{number}, {time.strftime('%Y-%m-%d %H:%M:%S %z')} ---")
         kills.rose()  # what the kernel ended before is none of this attempt's
         self._kernel_log = KernelLog()
-        self.worker = worker = WorkerProcess(run, state.adjusted, anyway=anyway)
+        self.worker = worker = WorkerProcess(run, state.adjusted, prepared, anyway=anyway)
         processes = {"supervisor": ProcessIdentity.of(os.getpid()), "worker": worker.identity}
         try:
             recording.write_in_reserve(lambda: record_processes(run, processes))
@@ -71,6 +74,9 @@ class Attempt:
             worker_pid=worker.pid,
             adjusted=dict(state.adjusted),
         )
+        self.seal = SealWatch(recording, worker, prepared)
+        self.seal.begin(number)
+        self._require_seal()
 
     def take_messages(self) -> bool:
         """Journal what the worker said since the last call, or of very much the first part; whether it was anything."""
@@ -80,12 +86,14 @@ class Attempt:
             if self._misses_gpu:
                 continue  # what it learnt before it was killed is not the run's
             if isinstance(message, bytes):
-                self._note(f"the trainer sent what is no event: {printable(repr(message), 200)}")
+                # Of what it was, not a word: half an event may well hold a row of somebody's data.
+                self._note(f"the trainer sent what is no event ({len(message):,} bytes)")
                 continue
             kind = message["kind"]
             fields = {name: value for name, value in message.items() if name not in JOURNAL_FIELDS}
             if kind == "outcome":
                 self._outcome = fields
+                self.seal.last_word()
             elif kind == "out_of_memory":
                 self._shortage = Shortage.from_message(fields)
             elif kind in _RESERVED_KINDS:
@@ -101,7 +109,15 @@ class Attempt:
                 self._recording.add(kind, **fields)
                 if kind == "plan":
                     self._on_plan(fields)
+                elif kind == "checkpoint":
+                    self.seal.check(fields.get("step"))
+                    self._require_seal()
         return anything
+
+    def _require_seal(self) -> None:
+        """End a worker whose seal is required and does not hold."""
+        if self._seal_broke():
+            self.worker.kill()
 
     def _lost_its_gpu(self, plan: dict[str, Any]) -> bool:
         """Whether the GPU is gone that the run learnt on before: on the CPU it would go on for weeks, unasked."""
@@ -112,6 +128,7 @@ class Attempt:
         self.worker.kill()  # what it left, so that nobody says anything more
         while self.take_messages():
             pass
+        self.seal.end(self._recording.state().step)
         self._xids = self._kernel_log.xids()
         self._kernel_log.close()
         return self.worker.wait()
@@ -119,6 +136,8 @@ class Attempt:
     def want_of_memory(self, status: int, *, killed: bool) -> Shortage | None:
         """Where and how memory ran out, if that is why the worker ended: as it said itself, or the kernel or its log
         do where it died without a word. `killed`: on a person's request."""
+        if self._seal_broke():
+            return None
         if self._shortage is not None:
             return self._shortage
         if status == 0 or self._outcome or self._problem or self._misses_gpu or killed:
@@ -140,7 +159,12 @@ class Attempt:
             return replace(ending, cause="device_lost", why=why)
         return ending
 
+    def _seal_broke(self) -> bool:
+        return bool(self.seal.fault) and self.worker.seal.level == "required"
+
     def _cause(self, status: int, killed: bool) -> Ending:
+        if self._seal_broke():
+            return unsealed(self._run, f"the seal is required, and did not hold: {self.seal.fault}")
         if self._misses_gpu:
             return Ending("failed", "device_lost", "the GPU that the run learnt on before is not there any more")
         if self._outcome is not None:

@@ -62,7 +62,8 @@ def ask(run: RunDirectory, command: str) -> dict[str, Any]:
     if answer is None:
         raise Problem(where, "its engine gave no answer", "Try again.")
     if "error" in answer:
-        raise Problem(where, printable(answer["error"], 200), "See `finetui --help`.")
+        fix = printable(answer.get("fix") or "See `finetui --help`.", 200)
+        raise Problem(where, printable(answer["error"], 200), fix)
     return answer
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import calendar
 import difflib
 import errno
+import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import time
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from engine.run.durable_files import write_atomically
 from engine.run.environment import describe_environment
+from engine.run.private import private_folder
 from profiles.problem import Problem, printable
 
 if TYPE_CHECKING:
@@ -115,8 +118,8 @@ class RunDirectory:
     def accept_kept_data(self) -> None:
         """Have the run go on with the data it began with, though its files changed. Raises Problem."""
         try:
-            self.data.mkdir(exist_ok=True)
-            (self.data / KEPT_DATA_ACCEPTED).touch()
+            self.data.mkdir(mode=0o700, exist_ok=True)
+            (self.data / KEPT_DATA_ACCEPTED).touch(mode=0o600)
         except OSError as error:
             raise disk_problem(self.path, error) from None
 
@@ -144,18 +147,29 @@ def runs_root() -> Path:
 
 
 def create_run(spec: RunSpec) -> RunDirectory:
-    """Make a run's folder, with spec.toml and environment.json in it. Raises Problem when the disk does not let us."""
+    """Make a run's folder, with spec.toml and environment.json in it. Raises Problem when the disk does not let us, or
+    the folder of runs is not ours."""
+    # Here, since both come back to this.
+    from engine.run.evidence.audit import record
+    from engine.run.evidence.heads import drop_head
+
     root = runs_root()
     folder = None
     try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(root)
         folder = _new_folder(root, spec.name)
         run = RunDirectory(folder)
-        write_atomically(run.environment_path, json.dumps(describe_environment(), indent=1).encode() + b"\n")
+        environment = json.dumps(describe_environment(), indent=1).encode() + b"\n"
+        asked = spec.to_toml().encode()
+        write_atomically(run.environment_path, environment)
+        hashes = {"spec_sha256": asked, "environment_sha256": environment}
+        known = {name: hashlib.sha256(text).hexdigest() for name, text in hashes.items()}
+        record(run, "created", **known, host=platform.node())
         # Last, since a folder with a spec.toml is what counts as a run.
-        write_atomically(run.spec_path, spec.to_toml().encode())
+        write_atomically(run.spec_path, asked)
     except OSError as error:
         if folder is not None:
+            drop_head(RunDirectory(folder))
             shutil.rmtree(folder, ignore_errors=True)
         raise disk_problem(root, error) from None
     return run

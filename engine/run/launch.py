@@ -13,6 +13,7 @@ from engine.run.directory import RunDirectory, create_run, runs_root
 from engine.run.disk_room import require_disk
 from engine.run.endings.adjusted import adjusted_spec
 from engine.run.liveness import liveness
+from engine.run.private import require_own
 from engine.run.processes.recorded import recorded_processes
 from engine.run.processes.taking import ASKED_SIGNAL, START_NOTE_VARIABLE, wait_for_orphan
 from engine.run.sizes import size_text
@@ -24,6 +25,7 @@ from engine.run.telemetry.reading import read_state
 from engine.run.waiting.predecessor import require_run
 from engine.run.waiting.returning import waited
 from engine.run.waiting.room import room_for
+from engine.seal.request import Level
 from profiles.problem import Problem, printable
 
 if TYPE_CHECKING:
@@ -68,15 +70,17 @@ def resume(
     *,
     anyway: bool = False,
     learning_rate: float | None = None,
+    seal: Level | None = None,
     after: str | None = None,
     beside: bool = False,
     tell: Tell | None = None,
 ) -> None:
     """Start a run again from its last good checkpoint; with `anyway` though data, settings, versions or base weights
-    changed since, and with another `learning_rate` where one is given. `wait`, `after` and `beside` are launch's; a run
-    whose engine died while it waited waits again. A worker that still saves what it learnt under an engine that was
-    killed is waited for; `tell` hears of it, and of what else did not go as planned. Raises Problem when the run is
-    live or finished, or the engine does not start."""
+    changed since, and with another `learning_rate` or level of the `seal` where one is given. `wait`, `after` and
+    `beside` are launch's; a run whose engine died while it waited waits again. A worker that still saves what it learnt
+    under an engine that was killed is waited for; `tell` hears of it, and of what else did not go as planned. Raises
+    Problem when the run is live or finished, or another user's, or the engine does not start."""
+    require_own(run.path)
     state = liveness(run)
     if state == "live":
         raise Problem(run.name, "is running already", f"Watch it with `finetui watch {run.name}`.")
@@ -88,7 +92,15 @@ def resume(
     if wait:
         _require_possible(adjusted_spec(run.spec(), read_state(run).adjusted))
     wait_for_orphan(run, tell)  # here, where somebody waits and can be told
-    start = Start(resume=True, queue=wait, anyway=anyway, learning_rate=learning_rate, after=after, beside=beside)
+    start = Start(
+        resume=True,
+        queue=wait,
+        anyway=anyway,
+        learning_rate=learning_rate,
+        seal=seal,
+        after=after,
+        beside=beside,
+    )
     _start(run, start, tell)
 
 

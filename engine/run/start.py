@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.seal.request import LEVELS, Level
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -24,6 +26,8 @@ class Start:
     """The name of a run that is to end first, however it ends; only with `queue`."""
     beside: bool = False
     """Begin once the run's memory is free, though other runs of finetui are on its device; only with `queue`."""
+    seal: Level | None = None
+    """The seal's level from now on, where that is not the spec's."""
 
     def arguments(self) -> list[str]:
         """The options of the command line that say this."""
@@ -31,6 +35,8 @@ class Start:
         given += ["--beside"] * self.beside
         if self.learning_rate is not None:
             given += ["--learning-rate", repr(self.learning_rate)]
+        if self.seal is not None:
+            given += ["--seal", self.seal]
         return given if self.after is None else [*given, "--after", self.after]
 
     @classmethod
@@ -41,6 +47,7 @@ class Start:
         for name in ("--resume", "--queue", "--anyway", "--beside"):
             parser.add_argument(name, action="store_true")
         parser.add_argument("--learning-rate", type=float)
+        parser.add_argument("--seal", choices=LEVELS)
         parser.add_argument("--after")
         values = vars(parser.parse_args(arguments))
         return values.pop("path").absolute(), cls(**values)

@@ -14,6 +14,7 @@ from engine.run.endings.unfinished import ending_of_dead, ending_of_unstarted, r
 from engine.run.liveness import Liveness, is_interrupted, is_starting, liveness
 from engine.run.telemetry.events import RunState
 from engine.run.telemetry.reading import FollowedRun
+from engine.seal.standing import standing_of
 from profiles.problem import printable
 
 RunStateName = Literal["running", "queued", "preparing", "finished", "stopped", "failed"]
@@ -70,6 +71,14 @@ class RunSummary:
     """Whether nobody meant it to end, so that it may simply go on."""
     place: int | None = None
     """Its place in the line of its device while it waits, from 1."""
+    seal: str = ""
+    """The name of its seal's standing (see engine.seal.standing); empty where none was made, or not yet."""
+    seal_broken: str = ""
+    """What was found of a seal that does not keep what it promised."""
+    ways_out: int = 0
+    """Places in the code from which something within the seal tried to get out."""
+    way_out: str = ""
+    """What the newest of them tried."""
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, the path as text, for `--json`."""
@@ -108,6 +117,7 @@ def summarise(run: RunDirectory) -> RunSummary:
         name, why = "failed", f"its folder cannot be read: {error.strerror}"
         ending = Ending("failed", "input", why, problem.fix)
     newest = state.evaluations[-1] if state.evaluations else None
+    standing = standing_of(state.seal, state.seal_changed)
     train = spec.get("data", {}).get("train")
     return RunSummary(
         name=run.name,
@@ -133,6 +143,10 @@ def summarise(run: RunDirectory) -> RunSummary:
         restarted=str(state.fresh_restart.get("text", "")) if life == "live" else "",
         place=_place(state) if name == "queued" else None,
         interrupted=is_interrupted(life, state.by_signal),
+        seal=standing.name if standing is not None else "",
+        seal_broken=standing.fault if standing is not None else "",
+        ways_out=len(state.ways_out),
+        way_out=str(state.ways_out[-1]["text"]) if state.ways_out else "",
     )
 
 

@@ -12,8 +12,7 @@ import os
 import selectors
 import sys
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +24,15 @@ from engine.run.endings.aftermath import Aftermath, StoppedBy
 from engine.run.endings.causes import Ending
 from engine.run.endings.errors import ending_of_error, ending_of_start
 from engine.run.endings.exhaustion import KillCounter
+from engine.run.endings.logged import print_error
 from engine.run.endings.remedies import BACK_IN_LINE
 from engine.run.processes.daemon import detach
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.recorded import record_processes
 from engine.run.processes.taking import ASKED_SIGNAL, catch_signals, end_orphan, start_note, take_run
+from engine.run.sealing.level import level_of, with_level
+from engine.run.sealing.refusing import ending_of_refusal, refused_at_once
+from engine.run.sealing.trial import Prepared, Trial, registered
 from engine.run.start import Start
 from engine.run.telemetry.events import RunState
 from engine.run.telemetry.reading import open_journal
@@ -38,6 +41,8 @@ from engine.run.telemetry.records import to_line
 from engine.run.waiting.claims import Claim, drop_claim, left_claim, write_claim
 from engine.run.waiting.room import device_name
 from engine.run.watching.devices import DeviceFeed
+from engine.seal.request import Level
+from engine.seal.sealing import SealRefused
 from profiles.problem import Problem
 
 if TYPE_CHECKING:
@@ -50,8 +55,8 @@ class Supervisor:
     ends for a reason of its own."""
 
     def __init__(self, run: RunDirectory, start: Start):
-        """Take the run and start its worker, or where it is to wait take a place in the line for memory. Raises Problem
-        when the run is not free or cannot be started, OSError for the disk."""
+        """Take the run, and where it is to wait a place in the line for memory. Raises Problem when the run is not free
+        or cannot be sealed as it is to be, OSError for the disk."""
         self._run, self._start = run, start
         self._lock = take_run(run)
         end_orphan(run)
@@ -65,28 +70,25 @@ class Supervisor:
         if not start.queue and (left := left_claim(run)) is not None and left.waiting:
             drop_claim(run)  # an earlier engine died with it; now it would hold up those that wait
         self._place = _place_in_line(run, state, start) if start.queue else None
-        rate = start.learning_rate
-        changed = with_learning_rate(run.spec(), state.adjusted, rate) if rate is not None else None
+        changed = [fields for fields in _adjusted(run, state, start) if fields is not None]
         self._recording = Recording(run, folding)
         self._aftermath = Aftermath(run, self._recording)
         if (note := start_note()) is not None:
             self._recording.add("note", text=note)
-        if changed is not None:
-            self._recording.add("adjusted", **changed)
+        self._recording.audit.started(start.resume, start.arguments())
+        for fields in changed:
+            self._recording.add("adjusted", **fields)
         self._control = self._listen()
         self._signals = catch_signals()
         self._devices = DeviceFeed(run.path)
         record_processes(run, {"supervisor": ProcessIdentity.of(os.getpid())})
-        if self._place is None:
-            try:
-                self._start_worker()
-            except OSError as error:
-                ending = self._end(ending_of_start(error))
-                raise Problem(run.name, ending.why, ending.remedy) from None
+        if (refusal := refused_at_once(run, self._level)) is not None:
+            ending = self._end(refusal)
+            raise Problem(run.name, ending.why, ending.remedy)
 
     def serve(self) -> None:
-        """Wait for the memory where that was asked; then journal, answer and pass on until the last worker has ended,
-        and write why."""
+        """Wait for the memory where that was asked; then start a worker, journal, answer and pass on until the last one
+        has ended, and write why."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._signals, selectors.EVENT_READ, self._take_signals)
             if self._control is not None:
@@ -97,11 +99,15 @@ class Supervisor:
             ending = None
             while ending is None:
                 try:
-                    attempt = self._attempt or self._start_worker()
+                    prepared = self._prepare(selector)
+                    if isinstance(prepared, Ending):
+                        ending = prepared
+                    else:
+                        ending = self._follow(selector, self._start_worker(prepared))
+                except SealRefused as refused:
+                    ending = ending_of_refusal(self._run, refused)
                 except OSError as error:
                     ending = ending_of_start(error)
-                else:
-                    ending = self._follow(selector, attempt)
         self._end(ending)
 
     def give_up(self, fault: Exception) -> None:
@@ -129,10 +135,27 @@ class Supervisor:
         why = "while it waited in the queue; nothing was started"
         self._end(Ending("stopped", "stopped", why, BACK_IN_LINE if comes_back else ""), claim_stays=comes_back)
 
-    def _start_worker(self) -> Attempt:
-        """Begin an attempt. Raises OSError when no process can be started."""
+    def _prepare(self, selector: selectors.BaseSelector) -> Prepared | Ending:
+        """Have the next worker's seal tried, and serve meanwhile; how the run ends where that is what comes of it.
+        Raises OSError."""
+        if self._level == "off":
+            return Prepared("off", untried="it is off")
+        self._recording.add("phase", phase="preparing", detail="trying the seal", done=0, total=0)
+        trial = Trial(self._run, self._level)
+        try:
+            while not (trial.over or self._stop_requested or self._killed):
+                with registered(selector, trial):
+                    self._serve_once(selector, seconds=1.0)
+            if trial.over:
+                return trial.result()
+            return Ending("stopped", "stopped", "before the trainer was started")
+        finally:
+            trial.close()
+
+    def _start_worker(self, prepared: Prepared) -> Attempt:
+        """Begin an attempt. Raises SealRefused, OSError when no process can be started."""
         self._attempt = attempt = Attempt(
-            self._run, self._recording, self._kills, self._promise, anyway=self._start.anyway
+            self._run, self._recording, self._kills, self._promise, prepared, anyway=self._start.anyway
         )
         self._devices.follow(attempt.worker.pid)
         return attempt
@@ -142,11 +165,14 @@ class Supervisor:
         worker = attempt.worker
         selector.register(worker.end_descriptor, selectors.EVENT_READ)
         selector.register(worker.channel_descriptor, selectors.EVENT_READ, attempt.take_messages)
+        attempt.seal.register(selector)
         while not self._serve_once(selector, seconds=1.0):
             if worker.closed and worker.channel_descriptor in selector.get_map():
                 selector.unregister(worker.channel_descriptor)
             for kind, fields in worker.watch.look():
                 self._recording.add(kind, **fields)
+            attempt.seal.look()
+        attempt.seal.unregister()
         if worker.channel_descriptor in selector.get_map():
             selector.unregister(worker.channel_descriptor)
         selector.unregister(worker.end_descriptor)
@@ -182,6 +208,11 @@ class Supervisor:
             self._control.close()
         self._recording.close()
         return ending
+
+    @property
+    def _level(self) -> Level:
+        """Of the seal, as it is to be now."""
+        return level_of(self._run, self._recording.state().adjusted)
 
     @property
     def _stopped_by(self) -> StoppedBy:
@@ -235,7 +266,9 @@ class Supervisor:
                 worker.kill()
         elif worker is None:
             if command != "stop":
-                return {"error": "the run waits in the queue: it has no trainer yet"}
+                if self._recording.state().phase == "queued":
+                    return {"error": "the run waits in the queue: it has no trainer yet"}
+                return {"error": "it has no trainer yet: its seal is being tried", "fix": "Ask again in a moment."}
         elif command == "restart":
             if self._stop_requested:
                 return {"error": "the run was asked to stop; kill it if it does not come to that"}
@@ -256,6 +289,14 @@ class Supervisor:
             text = f"no control socket ({error.strerror}): of the commands only stop works"
             self._recording.add("note", text=text)
             return None
+
+
+def _adjusted(run: RunDirectory, state: RunState, start: Start) -> Iterator[dict[str, Any] | None]:
+    """The fields of the `adjusted` events for what a person says with this start. Raises Problem."""
+    if start.learning_rate is not None:
+        yield with_learning_rate(run.spec(), state.adjusted, start.learning_rate)
+    if start.seal is not None:
+        yield with_level(run, state.adjusted, start.seal)
 
 
 def _place_in_line(run: RunDirectory, state: RunState, start: Start) -> PlaceInLine:
@@ -295,8 +336,7 @@ def _engine(run: RunDirectory, start: Start, ready: Callable[[bytes], None]) -> 
     try:
         supervisor.serve()
     except Exception as error:
-        with suppress(OSError):  # a full disk takes no log either
-            traceback.print_exc()
+        print_error(error)
         supervisor.give_up(error)
 
 

@@ -17,8 +17,11 @@ class LayerReport:
     layer: Layer
     held: bool
     detail: Mapping[str, Any] = field(default_factory=dict)
-    """namespace: masked [path], shown [path]; landlock: abi, rules, and closed [text], what this kernel's version
-    restricts; seccomp: instructions, sha256 of the filter."""
+    """namespace: masked (["/"]: of the machine's files only those in `shown` are there; []: all of them, see `why`),
+    shown [path], users (whether a user namespace is part of it). landlock: abi (the kernel's version of it), rules (how
+    many paths were allowed), closed [text] (what that version refuses). seccomp: sockets ("none" or "loopback", as they
+    hold), instructions and sha256 of the filter, told (whether the kernel gave a listener for refused sockets). Of a
+    seal that was inherited, none."""
     why: str = ""
     """Why it does not hold, or holds in part only, as the end of a sentence."""
     fix: str = ""

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from engine.child_process import Send, take_stdout
 from engine.offline import set_offline
 from engine.run.directory import RunDirectory
+from engine.seal.policy.guarding import guard_to_log
 from profiles.problem import Problem
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> int:
     """Serve until stdin ends. Returns 2 after a Problem that leaves nothing to serve."""
     set_offline()
     send = take_stdout()
+    guard_to_log()
     requests = Requests(sys.stdin)
     try:
         loaded = _load(RunDirectory(Path(arguments[0])), send)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import TemplateError
-
-from profiles.problem import Problem, printable
+from engine.data.contents import Unusable
+from engine.data.tokens.sandbox import compile_template, render_limited
+from profiles.problem import Problem
 
 Message = dict[str, str]
 
@@ -24,13 +24,13 @@ def encode_conversation(tokenizer: Any, messages: Sequence[Message], learned_pai
     if tokenizer.chat_template is None:
         return _encode_plain(tokenizer, [message["content"] for message in messages], learned_pairs)
     try:
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-    except TemplateError as error:
+        text = _rendered(tokenizer, messages, ask=True)
+    except Unusable as reason:
         raise Problem(
             "the conversation",
-            f"the model's chat template refuses it: {printable(error, 200)}",
+            str(reason),
             "Change the conversation; many templates refuse a system message, or two questions in a row.",
-        ) from error
+        ) from None
     # The template writes the special tokens itself.
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
@@ -47,6 +47,16 @@ def stop_tokens(tokenizer: Any, generation_config: Any) -> frozenset[int]:
     return frozenset(token for token in stops if token is not None)
 
 
+def _rendered(tokenizer: Any, messages: Sequence[Message], ask: bool) -> str:
+    """As the tokenizer's own apply_chat_template does, within the limits that a template from elsewhere needs. Raises
+    Unusable, and Problem for a template that is no Jinja."""
+    templates = tokenizer.chat_template
+    source = templates.get("default", "") if isinstance(templates, dict) else templates
+    context = {"messages": list(messages), "tools": None, "documents": None, "add_generation_prompt": ask}
+    template = compile_template(source, f"{tokenizer.name_or_path}, chat template")
+    return render_limited(template, {**tokenizer.special_tokens_map, **context}, "the model's chat template")
+
+
 def _encode_plain(tokenizer: Any, contents: Sequence[str], learned_pairs: bool) -> list[int]:
     text = ""
     for content in contents:
@@ -61,8 +71,8 @@ def _encode_plain(tokenizer: Any, contents: Sequence[str], learned_pairs: bool) 
 def _end_of_turn(tokenizer: Any) -> int | None:
     turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": ANSWER_MARK}]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
-    except TemplateError:
+        text = _rendered(tokenizer, turns, ask=False)
+    except Unusable:
         return None
     _, found, closing = text.rpartition(ANSWER_MARK)
     ids = tokenizer(closing.lstrip(), add_special_tokens=False)["input_ids"] if found else []

@@ -8,13 +8,18 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
 from engine.child_process import describe_exit, last_line
 from engine.export.output import output_of
-from engine.modules import module_command, module_environment
+from engine.modules import module_command
 from engine.run.directory import RunDirectory
+from engine.run.evidence.audit import record, seal_facts
+from engine.seal.policy.places import chat_places
+from engine.seal.report import SealReport
+from engine.seal.sealing import start_sealed
 from profiles.problem import Problem, printable
 
 SideName = Literal["base", "tuned"]
@@ -72,6 +77,7 @@ class ChatSession:
     def __init__(self, run: RunDirectory):
         self.run = run
         self.model: ChatModel | None = None
+        self.seal: SealReport | None = None
         self._process: subprocess.Popen[str] | None = None
         self._log: IO[bytes] | None = None
         self._log_start = 0
@@ -93,10 +99,12 @@ class ChatSession:
     def start(self, progress: Callable[[str], None] = lambda detail: None) -> ChatModel:
         """Load both sides, which takes seconds to minutes; `progress` gets what is being done, in words.
 
-        Raises Problem when the run has no result, a model cannot be loaded, or the worker dies.
+        The worker is sealed as the run's spec says (privacy.seal); `seal` tells what holds. Raises Problem when the
+        run has no result, a model cannot be loaded, a layer that is required is missing, or the worker dies.
         """
         assert self._process is None, "a session is started once"
-        if not (objective := self.run.spec().objective).writes:
+        spec = self.run.spec()
+        if not (objective := spec.objective).writes:
             raise Problem(
                 f"run {self.run.name}",
                 f"learnt {objective.kind}, so its model does not write answers",
@@ -105,15 +113,18 @@ class ChatSession:
         output_of(self.run)
         self._log = self._open_log()
         self._log_start = self._log.seek(0, 2)
-        self._process = subprocess.Popen(
+        self._process, self.seal = start_sealed(
             module_command("engine.serve.chat_worker", str(self.run.path)),
+            chat_places(self.run),
+            spec.privacy.seal,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=module_environment(),
             start_new_session=True,
             encoding="ascii",
         )
+        with suppress(OSError):  # the folder of a run may have become read-only; talking with it still works
+            record(self.run, "chatted", seal=seal_facts(self.seal))
         self._receiver = threading.Thread(target=self._receive, daemon=True, name="chat")
         self._receiver.start()
         while True:

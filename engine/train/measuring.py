@@ -77,7 +77,7 @@ class Measuring:
             answers=len(answers),
             **judged.more,
         )
-        if when == "after":
+        if when == "after" and setup.spec.privacy.samples:
             self._keep_answers("after.jsonl", answers)
             self._send_samples(answers)
         setup.model.train()
@@ -110,7 +110,8 @@ class Measuring:
         return self._last[1] if self._last[0] == step else None
 
     def sample_now(self) -> None:
-        """Answer the first held-out rows with the weights as they are now."""
+        """Answer the first held-out rows with the weights as they are now: asked for by a person, whatever the spec
+        says of samples."""
         rows = self._answer_rows()[:SHOWN_SAMPLES]
         self._talk.phase("evaluating", "answers asked for", 0, len(rows))
         self._send_samples(self._generate([row.prompt_ids for row in rows], lambda done, total: None))
@@ -155,7 +156,7 @@ class Measuring:
 
         talk.phase("evaluating", f"answers {when} training", 0, len(rows))
         answers = self._generate([row.prompt_ids for row in rows], progress)
-        if when == "before":
+        if when == "before" and self._setup.spec.privacy.samples:
             self._keep_answers(self._run.answers_path.name, answers)
         return answers
 

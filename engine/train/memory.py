@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from engine.seal.layers.launch import PEAK_MARK_VARIABLE
 
 _PAGE_BYTES = resource.getpagesize()
 
@@ -41,7 +44,7 @@ class MemoryMeter:
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
             try:
-                Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM begins with what is held now
+                _begin_highest_anew()
             except OSError:
                 return False
         self._peak_before_bytes = before
@@ -124,6 +127,16 @@ def _own_device_bytes(device: torch.device) -> int | None:
 def _pid() -> int:
     # The driver counts in the outermost pid namespace, which is this one unless the process is in a container.
     return int(Path("/proc/self").resolve().name)
+
+
+def _begin_highest_anew() -> None:
+    """Let the kernel's VmHWM begin with what is held now. Raises OSError."""
+    # A seal opened it, since no file of /proc can be written within one. Its number may be another file's by now.
+    given = Path("/proc/self/fd", os.environ.get(PEAK_MARK_VARIABLE, ""))
+    if given.is_symlink() and str(given.readlink()).endswith(f"/{os.getpid()}/clear_refs"):
+        os.pwrite(int(given.name), b"5", 0)
+    else:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _resident_bytes() -> int:

@@ -292,7 +292,7 @@ def _set_recomputing(spec: RunSpec, model: Any, device: torch.device) -> list[st
 
 
 def _published_dtype(spec: RunSpec) -> torch.dtype:
-    config = AutoConfig.from_pretrained(spec.model.path, local_files_only=True)
+    config = AutoConfig.from_pretrained(spec.model.path, local_files_only=True, trust_remote_code=False)
     dtype = getattr(config, "dtype", None)
     return dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), torch.float32)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,10 +21,13 @@ from engine.run.endings.adjusted import adjusted_from_environment, adjusted_spec
 from engine.run.endings.causes import CausedProblem, Ending  # noqa: E402
 from engine.run.endings.errors import ending_of_error  # noqa: E402
 from engine.run.endings.exhaustion import shortage, where_it_ran_out  # noqa: E402
-from engine.run.lineage import write_lineage  # noqa: E402
+from engine.run.endings.logged import keep_data_out_of_errors, print_error  # noqa: E402
+from engine.run.evidence.lineage import write_lineage  # noqa: E402
 from engine.run.processes.channel import Channel  # noqa: E402
 from engine.run.processes.identity import ProcessIdentity  # noqa: E402
 from engine.run.processes.leash import Leash  # noqa: E402
+from engine.run.sealing.level import SOCKETS  # noqa: E402
+from engine.run.sealing.lines import tell_from_environment  # noqa: E402
 from engine.run.watching.stacks import register_stacks  # noqa: E402
 from profiles.ladder import ANSWER_BATCH, EVALUATION_TOKENS, USUAL_ANSWER_BATCH  # noqa: E402
 from profiles.problem import Problem  # noqa: E402
@@ -43,6 +45,8 @@ EXIT_DEVICE = 4
 def main(arguments: list[str] | None = None) -> int:
     """Train the run in the folder given as the one argument. Returns the exit status."""
     (path,) = arguments if arguments is not None else sys.argv[1:]
+    keep_data_out_of_errors()
+    _guard()
     _quiet_libraries()
     run = RunDirectory(Path(path))
     channel = Channel.from_environment()
@@ -62,14 +66,21 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _guard() -> None:
+    """From now on whatever tries to get out in Python is told with its file and line, where this process is sealed."""
+    if (tell := tell_from_environment()) is not None:
+        from engine.seal.proof.guard import install
+
+        install(tell, loopback=SOCKETS == "loopback")
+
+
 def _fail(channel: Channel, error: Exception) -> int:
     """Tell how `error` ends the run; the exit status."""
     ending = ending_of_error(error)
     if isinstance(error, Problem):
         channel.send("problem", **error.as_dict())
     channel.send("outcome", **ending.as_dict(), step=None)
-    with suppress(OSError):  # a full disk takes no log either
-        traceback.print_exception(error)  # engine.log: the place in the code, for whoever wants it
+    print_error(error)  # engine.log: the place in the code, for whoever wants it
     if ending.cause in ("device_lost", "driver_fault"):
         return EXIT_DEVICE
     return EXIT_PROBLEM if isinstance(error, Problem) else EXIT_FAULT
@@ -87,9 +98,9 @@ def _kept_to_the_log() -> Iterator[None]:
     """Whatever fails within the block is printed and goes no further."""
     try:
         yield
-    except Exception:
-        with suppress(MemoryError, OSError):
-            traceback.print_exc()
+    except Exception as error:
+        with suppress(MemoryError):
+            print_error(error)
 
 
 class _StoppedBefore(Exception):
@@ -177,8 +188,8 @@ class _Attempt:
 
         device = "cuda" if torch.cuda.is_initialized() else "cpu"
         self.channel.send("out_of_memory", where=where, what=said, device=device)
-        with suppress(MemoryError, OSError):
-            traceback.print_exception(error)
+        with suppress(MemoryError):
+            print_error(error)
         if self.expected is not None and self.allowed_bytes is not None:
             with _kept_to_the_log():
                 from engine.fit.memory_rows import remember

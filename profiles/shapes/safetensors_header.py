@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from profiles.bounded_files import file_size, looks_wrong, parse_json
+from profiles.bounded_files import file_size, looks_wrong, open_regular, parse_json, read_bytes
 from profiles.problem import Problem, printable
 
 # The largest real headers have some 20,000 tensors in one file (mixtures of experts), 2 to 3 MB. The format
@@ -19,6 +19,15 @@ from profiles.problem import Problem, printable
 HEADER_LIMIT_BYTES = 8 << 20
 _DIMENSIONS_LIMIT = 8
 _DIMENSION_LIMIT = 1 << 48
+# What is found under this name now and then. No length of a header begins with these bytes and is within its limit.
+_SIGNATURES = (
+    (b"PK\x03\x04", "is a zip archive (or a pickle of torch's)"),
+    (b"\x1f\x8b", "is packed with gzip"),
+    (b"\x28\xb5\x2f\xfd", "is packed with zstd"),
+    (b"GGUF", "is a GGUF file, which cannot be fine-tuned,"),
+    (b"\x80\x02", "is a Python pickle, which can run code when opened,"),
+)
+_TAR = (257, b"ustar")
 
 DTYPE_BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
@@ -54,10 +63,12 @@ def read_header(path: Path) -> dict[str, Tensor]:
     size = file_size(path)
     if wrong := looks_wrong(path, size):
         raise Problem(str(path), wrong, COPY_AGAIN)
+    if other := _other_format(path):
+        raise Problem(str(path), f"{other} under the name of a safetensors file", COPY_AGAIN)
     if size < 8:
         raise Problem(str(path), f"is cut off: {size} bytes are no safetensors file", COPY_AGAIN)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header_bytes = int.from_bytes(file.read(8), "little")
             if header_bytes > size - 8:
                 raise Problem(
@@ -76,6 +87,15 @@ def read_header(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise Problem(str(path), f"cannot be read: {error.strerror}", "Check the disk and permissions.") from None
     return _check_header(path, parse_json(text, path, "its header", COPY_AGAIN), size - 8 - header_bytes)
+
+
+def _other_format(path: Path) -> str | None:
+    head = read_bytes(path, _TAR[0] + len(_TAR[1]))
+    if head[_TAR[0] :] == _TAR[1]:
+        return "is a tar archive"
+    if int.from_bytes(head[:8], "little") <= HEADER_LIMIT_BYTES:
+        return None
+    return next((words for signature, words in _SIGNATURES if head.startswith(signature)), None)
 
 
 def _check_header(path: Path, header: dict[str, Any], data_bytes: int) -> dict[str, Tensor]:

@@ -57,7 +57,15 @@ def environment(
     """
     if not count_to.exists():
         count_to.write_bytes(bytes(_COUNTER_BYTES))
+    ours = [count_to]
+    if log_to is not None:
+        log_to.touch()
+        ours.append(log_to)
     return {
+        # What a sealed process counts into has to be shown to it; the library itself is, being in LD_PRELOAD.
+        "FINETUI_SEAL_WRITE": os.pathsep.join(
+            (*filter(None, (os.environ.get("FINETUI_SEAL_WRITE"),)), *map(str, ours))
+        ),
         "LD_PRELOAD": str(library()),
         "FAULT_FOLDER": str(folder.resolve()),
         "FAULT_COUNTER": str(count_to),

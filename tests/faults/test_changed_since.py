@@ -28,7 +28,7 @@ from engine.run.directory import RunDirectory, create_run, list_runs
 from engine.run.endings.adjusted import ANYWAY_VARIABLE
 from engine.run.endings.causes import ChangedSince
 from engine.run.launch import resume
-from engine.run.lineage import read_lineage
+from engine.run.evidence.lineage import read_lineage
 from engine.run.liveness import liveness
 from engine.run.processes.leash import Leash
 from engine.run.telemetry.journal import JournalWriter

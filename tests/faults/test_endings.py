@@ -329,7 +329,7 @@ def test_a_fault_of_ours_is_told_with_its_place_and_no_traceback(ledger: Ledger,
     (told,) = channel.events
     ending = told_ending(told)
     assert (ending.outcome, ending.cause) == ("failed", "fault")
-    assert re.fullmatch(r"finetui itself failed: KeyError: 'no such layer' \(line \d+ of test_endings.py\)", ending.why)
+    assert re.fullmatch(r"finetui itself failed: KeyError \(line \d+ of test_endings.py\)", ending.why)
     assert "Traceback" in capfd.readouterr().err, "the log has the whole of it"
     ledger.injected("fault of ours")
 

@@ -47,7 +47,9 @@ def test_with_a_worker_go_its_helpers_and_with_a_supervisor_all(
 
     def helpers() -> list[psutil.Process] | None:
         """The worker's two, once both work on the data."""
-        worker = psutil.Process(recorded_processes(run)["worker"].pid)
+        if (recorded := recorded_processes(run).get("worker")) is None:
+            return None
+        worker = psutil.Process(recorded.pid)
         found = [each for each in worker.children(recursive=True) if sum(each.cpu_times()[:2]) > 0.5]
         return found if len(found) == 2 else None
 
@@ -85,7 +87,7 @@ def test_a_worker_outlives_its_supervisor_by_its_save(spec: RunSpec, script: Scr
 def test_the_kernel_ends_a_worker_first_and_the_supervisor_last(spec: RunSpec, script: Script):
     script(["leave_child"], ["hang"])
     run = launch(spec)
-    processes = recorded_processes(run)
+    processes = wait_until(lambda: (found := recorded_processes(run)).get("worker") and found)
 
     def child() -> psutil.Process | None:
         found = psutil.Process(processes["worker"].pid).children()

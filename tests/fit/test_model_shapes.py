@@ -168,7 +168,7 @@ def test_what_no_formula_covers_is_asked_once(home: Path, monkeypatch: pytest.Mo
     assert (geometry.config.kv_heads, geometry.config.activation) == (1, "gelu")
     assert geometry.parameters == sum(map(_elements, describe(FALCON)["tensors"].values()))
     assert geometry.linear_shapes["transformer.h.0.self_attention.query_key_value"] == (64, 64 + 2 * 16)
-    monkeypatch.setattr(subprocess, "run", no_child)
+    monkeypatch.setattr(subprocess, "Popen", no_child)
     assert find_model(path) == geometry
     (kept,) = (home / "home" / "cache" / "shapes").iterdir()
     kept.write_text('{"tensors": [1]}')
@@ -208,7 +208,7 @@ def test_what_transformers_cannot_build_is_told(home: Path) -> None:
 
 
 def test_what_is_plainly_wrong_starts_no_child(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subprocess, "run", no_child)
+    monkeypatch.setattr(subprocess, "Popen", no_child)
     for changes, field in (({"num_hidden_layers": 10**9}, "num_hidden_layers"), ({"model_type": ["a"]}, "model_type")):
         with pytest.raises(Problem, match=field):
             find_model(folder(home, FALCON | changes))

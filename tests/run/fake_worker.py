@@ -160,6 +160,10 @@ class FakeWorker:
         child = subprocess.Popen(["sleep", "600"], pass_fds=[self.channel._connection.fileno()])
         self.channel.send("note", text=f"child {child.pid}")
 
+    def execute(self, code: str) -> None:
+        """Run a few lines of Python; `worker` is this worker in them."""
+        exec(code, {"worker": self})
+
     def kill(self, number: int) -> None:
         os.kill(os.getpid(), number)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.run.directory import RunDirectory
-from engine.run.lineage import read_lineage, write_lineage
+from engine.run.evidence.lineage import read_lineage, write_lineage
 
 
 def test_sections_stand_beside_each_other(tmp_path):

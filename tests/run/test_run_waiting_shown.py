@@ -20,6 +20,7 @@ def test_a_paused_run_says_what_it_waits_for_and_a_second_stop_reaches_its_worke
 ):
     script(["await_stop"], ["send", "phase", {"phase": "paused", "detail": PAUSED}], ["await_stop"])
     run = launch(spec)
+    wait_until(lambda: read_state(run).attempts)
     stop(run)
     wait_until(lambda: read_state(run).phase == "paused")
     assert progress_text(read_state(run)) == f"paused: {PAUSED}"

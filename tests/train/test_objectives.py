@@ -165,7 +165,7 @@ def test_rows_of_another_kind_are_told_with_the_objective_for_them(
 def test_a_single_class_is_nothing_to_tell_apart(tmp_path: Path, llama: Path) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text('{"text": "the rain", "label": "wet"}\n' * 3 + '{"text": "a street", "label": "wet"}\n')
-    with pytest.raises(Problem, match="only the class wet"):
+    with pytest.raises(Problem, match="only one class"):
         build_setup(make_spec(llama, path, objective={"kind": "classification"}))
 
 

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fake_seal import SEAL
+
 STARTED_AT = 1_767_600_000.0
 GIB = 1024**3
 SOURCES = [
@@ -107,9 +109,13 @@ def events(
     why: str = "",
     mixed: bool = False,
     then: Iterable[dict[str, Any]] = (),
+    seal: dict[str, Any] | None = SEAL,
 ) -> Iterator[dict[str, Any]]:
     """The events of a run of `planned` steps that came to step `until`, as dicts without v, seq and at; of one that
-    learns from SOURCES and measures an accuracy where it is `mixed`; `then` are further events after the last step."""
+    learns from SOURCES and measures an accuracy where it is `mixed`; `then` are further events after the last step,
+    and `seal` the one that tells of its seal, which runs of an older finetui do not have."""
+    if seal is not None:
+        yield seal
     yield {"kind": "attempt", "number": 1, "resumed_from": None, "worker_pid": 4242}
     yield {"kind": "phase", "phase": "preparing", "detail": "tokenising 4,812 rows", "done": 4812, "total": 4812}
     yield {
@@ -261,6 +267,7 @@ def make_run(
     method: str = "qlora",
     mixed: bool = False,
     then: Iterable[dict[str, Any]] = (),
+    seal: dict[str, Any] | None = SEAL,
 ) -> Path:
     """A run folder under `root`/runs with spec.toml, events.jsonl and engine.log; `then` are events after its steps.
     Returns its path."""
@@ -272,7 +279,7 @@ def make_run(
         f'[method]\nkind = "{method}"\n[checkpoint]\nevery_steps = 100\n'
     )
     with (folder / "events.jsonl").open("w") as journal:
-        for sequence, event in enumerate(events(planned, until, outcome, gpu, why, mixed, then), start=1):
+        for sequence, event in enumerate(events(planned, until, outcome, gpu, why, mixed, then, seal), start=1):
             at = started_at + 60 + 2.5 * event["step"] if event["kind"] == "step" else started_at + sequence
             line = json.dumps({"v": 1, "seq": sequence, "at": at, **event})
             journal.write(line.replace("NAME", folder.name) + "\n")

@@ -7,11 +7,14 @@ import itertools
 import json
 from pathlib import Path
 
+from fake_seal import WHOLE
+
 from engine.run.directory import RunDirectory
 from engine.run.processes.orphans import Orphan
 from engine.run.summary import RunSummary, ending_of
 from engine.run.telemetry.events import RunState
 from engine.run.telemetry.folding import Folding
+from engine.seal.ability import Ability
 from profiles.hardware import Cpu, Disk, Gpu, GpuProcess, Hardware, Ram
 from tui.snapshots import Machine, MemoryUser, RunSnapshot
 from tui.source import log_lines
@@ -37,6 +40,7 @@ def summary(name: str, state: str = "finished", **changes) -> RunSummary:
         "seconds_left": None,
         "started_at": 1_767_600_000.0,
         "last_event_at": 1_767_603_000.0,
+        "seal": "sealed",
     }
     fields = {field.name for field in dataclasses.fields(RunSummary)}
     return RunSummary(**{name: value for name, value in {**values, **changes}.items() if name in fields})
@@ -92,13 +96,13 @@ def hardware(gpus: int = 1) -> Hardware:
     return Hardware("ada-01", cpu, Ram(128 * GIB, 97 * GIB), tuple(cards), disk, ())
 
 
-def machine(gpus: int = 1) -> Machine:
+def machine(gpus: int = 1, seal: Ability | None = WHOLE) -> Machine:
     users = (
         MemoryUser("intake-notes-3", "ada", int(9.2 * GIB), ours=True),
         MemoryUser("firefox", "ada", int(4.4 * GIB)),
         MemoryUser("python", "bob", int(2.1 * GIB)),
     )
-    return Machine(hardware(gpus), users, frozenset({4242}))
+    return Machine(hardware(gpus), users, frozenset({4242}), seal)
 
 
 class FakeFeed:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fake_seal import WHOLE
 from plan_fakes import FakePlanner, made_plan
 from textual.app import App
 from textual.pilot import Pilot
@@ -18,6 +19,7 @@ import tui
 from engine.data.preview import preview
 from engine.run.surviving.session_limits import Caution
 from engine.run.waiting.room import Room
+from engine.seal.ability import Ability
 from engine.serve.session import ChatModel, Chunk
 from engine.spec import RunSpec, parse_spec
 from profiles.geometry import Geometry, ModelReport
@@ -139,6 +141,8 @@ class FakeEngine:
     """What the memory is like at the launch; None for free."""
     cautions: list[Caution] = field(default_factory=list)
     """What would end a run that is started now."""
+    ability: Ability = WHOLE
+    """What the machine can hold of a seal."""
     waited: list[bool] = field(default_factory=list)
     """Of each launch, whether it was to wait in the queue."""
 
@@ -151,6 +155,7 @@ class FakeEngine:
             propose=self.propose,
             room=lambda spec: self.room or Room("GPU 0", 8 * GIB, 20 * GIB, 18 * GIB, 24 * GIB, ()),
             cautions=lambda: self.cautions,
+            ability=lambda: self.ability,
             launch=self.launch,
             model_places=lambda: self.places,
             data_places=lambda: self.files,

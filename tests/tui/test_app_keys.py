@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fake_run import NOT_FINITE, NOT_FINITE_END, RESTART, STALL, make_run
+from fake_seal import WAY_OUT
 from fake_source import RUNS, FakeSource, summary
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -24,11 +25,12 @@ from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.orphans import Orphan
 from profiles.problem import Problem
 from tui.app import FinetuiApp
-from tui.follow import OrphansRead
+from tui.follow import OrphansRead, RunsRead
 from tui.keys import APP_KEYS, KeyedScreen
 from tui.screens.help import HelpScreen
 from tui.screens.home import HomeScreen
 from tui.screens.monitor import MonitorScreen
+from tui.screens.seal import SealScreen
 from tui.terminal import Terminal
 from tui.widgets.panel import Panel
 from tui.widgets.run_table import RunTable
@@ -322,7 +324,7 @@ async def test_the_monitor_switches_charts_and_views(finished: RunDirectory) -> 
         await until(pilot, lambda: "0 % → 94 %" in shown(app))
         seen = []
         for _ in range(4):
-            seen.append(next(line for line in shown(app).splitlines()[3:4]).split()[0])
+            seen.append(next(line for line in shown(app).splitlines()[4:5]).split()[0])
             await pilot.press("m")
         assert seen == ["loss", "learning", "gradient", "speed"]
         panel = app.screen.query_one("#panel", Panel)
@@ -331,6 +333,38 @@ async def test_the_monitor_switches_charts_and_views(finished: RunDirectory) -> 
             await pilot.press("v")
             assert panel.view == view and text in shown(app)
         await pilot.press("k", "k", "j", "G", "g")
+
+
+async def test_the_seal_has_a_page_that_follows_the_run(live: RunDirectory) -> None:
+    source = FakeSource(live=(live.name,))
+    app = FinetuiApp(live, Terminal(), source)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "27 of 27 probes refused" in shown(app))
+        await pilot.press("p")
+        await until(pilot, lambda: isinstance(app.screen, SealScreen) and "best: with the layers" in shown(app))
+        for key, part in (("l", "layers"), ("l", "probes"), ("h", "layers"), ("G", "ways out"), ("g", "seal")):
+            await pilot.press(key)
+            assert f"── {part}" in shown(app)
+        await pilot.press("l", "j", "k")
+        assert shown(app).splitlines()[2].startswith(" ── layers")
+        tried = dataclasses.replace(app.screen._snapshot.state, ways_out=(WAY_OUT,))
+        app.screen.show_run(dataclasses.replace(app.screen._snapshot, state=tried))
+        await pilot.press("G")
+        await until(pilot, lambda: "file_utils.py:318" in shown(app))
+        await pilot.press("escape")
+        assert isinstance(app.screen, MonitorScreen)
+
+
+async def test_a_way_out_is_said_also_where_the_run_is_in_view(live: RunDirectory) -> None:
+    before = summary("going", "running", path=live.path)
+    app = FinetuiApp(live, Terminal(), FakeSource((before,), live=(live.name,)))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "27 of 27 probes refused" in shown(app))
+        await until(pilot, lambda: next(app._source.reads) > 1)
+        now = dataclasses.replace(before, ways_out=1, way_out="connect to 192.0.2.1 (loader.py:41)")
+        app.on_runs_read(RunsRead((before,)))
+        app.on_runs_read(RunsRead((now,)))
+        await until(pilot, lambda: "loader.py:41" in shown(app))
 
 
 async def test_copy_takes_the_output_of_a_finished_run(finished: RunDirectory) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fake_run import NOT_FINITE, NOT_FINITE_END, RESTART, STALL, THROTTLE, make_run
+from fake_seal import IN_PART, OPENED, SEAL, SEAL_CHANGED, SEAL_CHECK, UNSEALED, WAY_OUT
 from fake_source import RUNS, FakeSource, summary
 from textual.pilot import Pilot
 from textual.screen import Screen
@@ -113,6 +114,7 @@ def troubled_runs() -> tuple[RunSummary, ...]:
     }
     return (
         summary("intake-notes-3", "running", step=412, seconds_left=1080, stalled=True, why=str(STALL["text"])),
+        summary("letters-3", "running", step=40, seal="open", seal_broken="the listener outside was reached once"),
         summary("letters-4", "queued", step=0, loss=None, held_out_loss=None, place=1, why="waits for intake-notes-3"),
         summary("tickets-a", "failed", method="full", cause="not_finite", remedy=remedy, **not_finite),
         summary("ward-mix", "failed", **interrupted),
@@ -133,7 +135,14 @@ def test_home(snap_compare, size: str, terminal: str) -> None:
 def test_home_with_runs_that_need_a_person(snap_compare, size: str, terminal: str) -> None:
     app = FinetuiApp(terminal=TERMINALS[terminal], source=FakeSource(troubled_runs()))
     app._may_open_live_run = False
-    assert snap_compare(app, terminal_size=SIZES[size], run_before=press("j", "j"))
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=press("j", "j", "j"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_home_with_a_seal_that_is_open(snap_compare, size: str) -> None:
+    app = FinetuiApp(terminal=Terminal(), source=FakeSource(troubled_runs()))
+    app._may_open_live_run = False
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=press("j"))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -182,6 +191,38 @@ def test_the_stack_of_a_run_that_stalls(snap_compare, size: str) -> None:
     run = stalled_run()
     app = FinetuiApp(run, Terminal(), FakeSource(live=(run.name,)))
     assert snap_compare(app, terminal_size=SIZES[size], run_before=press("v"))
+
+
+SEALS = {
+    "in part": (IN_PART, [SEAL_CHECK, WAY_OUT]),
+    "open": (OPENED, []),
+    "changed": (SEAL, [SEAL_CHANGED]),
+    "off": (UNSEALED, []),
+    "unknown": (None, []),
+}
+
+
+@pytest.mark.parametrize("seal", SEALS)
+def test_monitor_of_a_run_that_is_not_wholly_sealed(snap_compare, seal: str) -> None:
+    made, then = SEALS[seal]
+    run = RunDirectory(make_run(Path(), "intake-notes-3", seal=made, then=then))
+    app = FinetuiApp(run, Terminal(), FakeSource(live=(run.name,)))
+    assert snap_compare(app, terminal_size=(80, 24), run_before=press("v", "v"))
+
+
+@pytest.mark.parametrize("terminal", TERMINALS)
+@pytest.mark.parametrize("size", SIZES)
+def test_the_seal_of_a_run(snap_compare, size: str, terminal: str) -> None:
+    run = RunDirectory(make_run(Path(), "intake-notes-3", then=[SEAL_CHECK]))
+    app = FinetuiApp(run, TERMINALS[terminal], FakeSource(live=(run.name,)))
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=press("p"))
+
+
+@pytest.mark.parametrize("keys", ["p", "pllll"])
+def test_the_seal_of_a_run_that_is_sealed_in_part(snap_compare, keys: str) -> None:
+    run = RunDirectory(make_run(Path(), "intake-notes-3", seal=IN_PART, then=[SEAL_CHANGED, WAY_OUT]))
+    app = FinetuiApp(run, Terminal(), FakeSource(live=(run.name,)))
+    assert snap_compare(app, terminal_size=(80, 24), run_before=press(*keys))
 
 
 def dialog_over(run: RunDirectory, changes: list[Change], monkeypatch: pytest.MonkeyPatch) -> FinetuiApp:

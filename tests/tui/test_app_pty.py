@@ -42,9 +42,12 @@ def test_a_live_run_is_opened_and_a_step_costs_little(live_run: Path) -> None:
         terminal.wait_for("● running")
         terminal.wait_for("/1,200")
         terminal.wait_until_quiet(0.3)
+        assert "27 of 27 probes refused" in terminal.text
+        drawn = terminal.written.count(b"probes refused")
         seconds = 6
         bytes_per_second = terminal.pump(seconds) / seconds
         assert 0 < bytes_per_second < LIVE_BUDGET
+        assert terminal.written.count(b"probes refused") == drawn  # the seal is drawn when it changes, and not before
         # Drawing everything again must not change what is seen: the cells we did not write were right.
         pieced_together = terminal.text
         step = pieced_together[pieced_together.index("/1,200") - 3 :][:9]

@@ -112,8 +112,30 @@ def test_each_end_and_each_stall_is_news_once() -> None:
     ]
 
 
+def test_an_open_seal_and_each_place_that_tries_to_get_out_are_news_once() -> None:
+    desk = NewsDesk()
+
+    def told(**changes: object) -> list[tuple[str, str, bool]]:
+        return [(each.title, each.text, each.urgent) for each in desk.read([summary("a", "running", **changes)])]
+
+    assert told() == []
+    tried = {"ways_out": 1, "way_out": "connect to 192.0.2.1 (loader.py:41)"}
+    assert told(**tried) == [("a: a way out was tried", "connect to 192.0.2.1 (loader.py:41)", True)]
+    assert told(**tried) == []
+    both = {**tried, "seal": "changed", "seal_broken": "a route leads out", "ways_out": 2, "way_out": "DNS (hub.py:7)"}
+    opened, again = ("a: seal changed", "a route leads out", True), ("a: a way out was tried", "DNS (hub.py:7)", True)
+    assert told(**both) == [opened, again]
+    stalled = {**both, "stalled": True, "why": "nothing was heard for 5 min"}
+    assert told(**stalled) == [("a stalls", "nothing was heard for 5 min", False)]
+    # How a run ended that needed the seal says so already.
+    ended = summary(
+        "b", "failed", seal="open", seal_broken="a way out is open", cause="unsealed", why="1 way out is open"
+    )
+    assert [each.title for each in news(summary("b", "running"), ended)] == ["b failed"]
+
+
 def test_a_stop_is_no_news_to_whoever_asked_for_it() -> None:
-    assert news(summary("a", "running"), summary("a", "stopped", why="on request")) is None
+    assert news(summary("a", "running"), summary("a", "stopped", why="on request")) == []
 
 
 @pytest.fixture

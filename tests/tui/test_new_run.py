@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from fake_seal import WITHOUT_NAMESPACE
 from screen_fakes import DATA, GIB, MODELS, PLAIN_TERMINAL, FakeEngine, ScreenApp, screen_text, until
 
 from engine.demo import MODEL_DIRECTORY
@@ -117,6 +118,48 @@ async def test_enter_before_the_plan_is_there_takes_the_best_one_when_it_is(engi
         assert screen.step == "plan"
         engine.plan_hold.set()
         await until(pilot, lambda: screen.step == "settings")
+
+
+async def test_to_do_without_the_seal_is_asked_about_once_and_never_by_enter(engine: FakeEngine) -> None:
+    app = start(engine)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await reach(pilot, "review")
+        await until(pilot, lambda: "best: all three layers hold here" in screen_text(app))
+        await pilot.press("p")
+        await until(pilot, lambda: "Train without the seal?" in screen_text(app))
+        await pilot.press("enter")
+        assert app.screen is not screen
+        await pilot.press("escape")
+        assert app.screen is screen
+        assert screen.draft.seal == "best" and not engine.launched
+        await pilot.press("p", "o")
+        await until(pilot, lambda: "off: nothing keeps the trainer" in screen_text(app))
+        assert screen.draft.command()[-2:] == ["--seal", "off"]
+        await pilot.press("p")
+        await until(pilot, lambda: "required: all three layers hold here" in screen_text(app))
+        await pilot.press("p", "p")  # agreed to before: not asked again
+        await until(pilot, lambda: "off: nothing keeps the trainer" in screen_text(app))
+        assert screen.step == "review"
+        await pilot.press("enter")
+        await until(pilot, lambda: app.opened)
+    assert engine.launched[0].privacy.seal == "off"
+
+
+async def test_the_seal_is_a_setting_that_says_what_it_means_here(engine: FakeEngine) -> None:
+    engine.ability = WITHOUT_NAMESPACE
+    app = start(engine)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await reach(pilot, "settings")
+        await pilot.press("G", "left")
+        await until(pilot, lambda: "required: cannot train here: no namespace" in screen_text(app))
+        assert "seal required" in screen_text(app)
+        await pilot.press("e", *["backspace"] * 8, *"off", "enter")
+        await until(pilot, lambda: "Train without the seal?" in screen_text(app))
+        await pilot.press("o")
+        await until(pilot, lambda: screen.draft.proposal.spec.privacy.seal == "off")
+        await pilot.press("r")
+        await until(pilot, lambda: "best: landlock and seccomp hold here; no namespace" in screen_text(app))
+        assert "privacy.seal" not in screen.draft.overrides
 
 
 async def test_esc_backs_out_one_step_at_a_time(engine: FakeEngine) -> None:

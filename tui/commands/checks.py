@@ -12,17 +12,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from engine.offline import OFFLINE_ENVIRONMENT
 from engine.run.directory import home
+from engine.run.private import private_folder
+from engine.run.private_home import guard_home
 from engine.run.processes.orphans import find_orphans, interrupted_runs
 from engine.run.surviving.host import Host
 from engine.run.surviving.session_limits import session_limits
 from engine.run.surviving.survival import survival
+from engine.seal.ability import ability
+from engine.seal.report import LayerReport
+from engine.seal.request import Layer
 from profiles.problem import Problem, printable
 from tui.format import bytes_text
 from tui.terminal import Terminal
@@ -60,6 +65,11 @@ except Exception as error:
     found["no_driver"] = str(error)
 print("\\n" + json.dumps(found))
 """
+_WHAT_A_LAYER_DOES: dict[Layer, str] = {
+    "namespace": "a network of its own without a way out, and only the files it needs",
+    "landlock": "the kernel refuses every other file",
+    "seccomp": "the kernel refuses sockets and what else leads out",
+}
 _LOCK_PROGRAM = """
 import fcntl, sys
 with open(sys.argv[1], "r+b") as file:
@@ -87,6 +97,8 @@ def all_checks(terminal: Terminal) -> list[tuple[str, Examination]]:
         ("python", check_python),
         ("libraries", check_libraries),
         ("home", lambda: check_home(home())),
+        ("private", check_private),
+        ("seal", check_seal),
         ("terminal", lambda: check_terminal(terminal, os.environ.get("TERM", ""))),
         ("log-out", lambda: check_logout(Host())),
         ("orphans", check_orphans),
@@ -135,10 +147,11 @@ def judge_libraries(found: dict[str, Any]) -> Iterator[Check]:
         needed = " (only QLoRA and 8-bit optimizers need it)" if name == "bitsandbytes" else ""
         yield Check(_column(name), level, f"{name} does not import: {printable(fault, 200)}{needed}", _REINSTALL)
     if "torch" in found["versions"]:
-        yield _judge_cuda(found)
+        yield judge_cuda(found)
 
 
-def _judge_cuda(found: dict[str, Any]) -> Check:
+def judge_cuda(found: dict[str, Any]) -> Check:
+    """Whether torch can use the GPUs that the driver has."""
     gpus = found.get("driver_gpus", 0)
     if found["cuda_available"]:
         return Check("GPU", "ok", f"{', '.join(found['devices'])}; CUDA {found['torch_cuda']}")
@@ -163,12 +176,15 @@ def _judge_cuda(found: dict[str, Any]) -> Check:
 def check_home(folder: Path) -> Iterator[Check]:
     """Write access, free space and working locks where runs are kept."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
             file.write(b"finetui")
             file.flush()
             os.fsync(file.fileno())
             locks = _locks_work(file.name)
+    except Problem as problem:
+        yield Check("home", "fail", f"{problem.where} {problem.what}", problem.fix)
+        return
     except OSError as error:
         yield Check(
             "home",
@@ -191,6 +207,42 @@ def check_home(folder: Path) -> Iterator[Check]:
             "file locks do not work on that disk, so it cannot be told whether a run is alive",
             "Set FINETUI_HOME to a local disk, or mount the network disk with locking.",
         )
+
+
+def check_private() -> Iterator[Check]:
+    """Whether finetui's folders are closed to the machine's other users; those that are not are closed."""
+    try:
+        opened = guard_home()
+    except Problem as problem:
+        yield Check("private", "fail", f"{problem.where} {problem.what}", problem.fix)
+        return
+    for folder in opened:
+        found = f"{printable(folder, 300)} could be looked into by other users of this machine; it is closed now"
+        yield Check("private", "warn", found, "Think of what was in it as read by them: nothing takes that back.")
+    if not opened:
+        yield Check("private", "ok", "what finetui keeps is closed to other users of this machine")
+
+
+def check_seal() -> Iterator[Check]:
+    """Which layers of the seal this machine can hold, tried."""
+    yield from judge_seal(ability().layers)
+
+
+def judge_seal(layers: Iterable[LayerReport]) -> Iterator[Check]:
+    """One line for each layer, and where one is missing what that means for runs."""
+    layers = tuple(layers)
+    missing = [each for each in layers if not each.held]
+    for each in layers:
+        if each.held:
+            part = f"; {each.why}" if each.why else ""
+            yield Check("seal", "ok", f"{each.layer} holds: {_WHAT_A_LAYER_DOES[each.layer]}{part}")
+        else:
+            fix = each.fix or "Nothing mends that on this machine; train where it holds, or with privacy.seal best."
+            yield Check("seal", "warn", f"{each.layer} is missing: {printable(each.why, 200)}", fix)
+    if missing and layers:
+        names = " and ".join(each.layer for each in missing)
+        found = f'a run with privacy.seal = "required" will not start here for want of {names}; best trains without'
+        yield Check("seal", "warn", found, "Mend what is missing, or leave privacy.seal at best.")
 
 
 def _locks_work(path: str) -> bool:

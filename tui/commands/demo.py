@@ -18,6 +18,7 @@ from tui.commands.log_out import warn_of_log_out
 from tui.commands.output import Output
 from tui.commands.wording import measurements_table, output_lines, sample_lines
 from tui.format import bytes_text
+from tui.seal_words import seal_words
 
 SPEC_FILE = Path(engine.demo.__file__).with_name("spec.toml")
 _SAMPLES_SHOWN = 3
@@ -64,6 +65,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         output.lines(["", "Unseen messages, answered by the base and by the tuned model:", ""])
         output.lines(list(sample_lines(state.samples[:_SAMPLES_SHOWN], output.terminal.columns)))
         output.lines(output_lines(started, state))
+        if (seal := seal_words(state)) is not None:
+            output.line(seal.text)
         output.line(f"talk to it: finetui chat {started.name}")
     return code
 

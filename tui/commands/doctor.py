@@ -6,8 +6,10 @@ import argparse
 import dataclasses
 
 from engine.run.processes.orphans import find_orphans
+from profiles.problem import Problem
 from tui.commands import status
 from tui.commands.checks import Check, all_checks
+from tui.commands.offline import offline_checks
 from tui.commands.output import Output
 
 _GLYPHS = {"ok": "✓", "warn": "■", "fail": "✗"}
@@ -15,6 +17,12 @@ _GLYPHS = {"ok": "✓", "warn": "■", "fail": "✗"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="what a machine without a network still lacks for the whole way from a model to a hand-over",
+    )
+    parser.add_argument("model", nargs="?", help="with --offline: the model's folder; else those of the newest runs")
     parser.add_argument(
         "--end-orphans",
         action="store_true",
@@ -25,8 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     if arguments.end_orphans:
         return _end_orphans(arguments.json, output)
+    if arguments.model is not None and not arguments.offline:
+        raise Problem("finetui doctor", "takes a model only with --offline", "See finetui doctor --help.")
     checks: list[Check] = []
-    for name, examine in all_checks(output.terminal):
+    for name, examine in offline_checks(arguments.model) if arguments.offline else all_checks(output.terminal):
         if output.live and not arguments.json:
             output.status(f"{name} …")
         for check in examine():

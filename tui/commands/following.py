@@ -22,6 +22,8 @@ POLL_SECONDS = 0.25
 # Of a journal longer than this only the state is shown, and what comes: its events would scroll by for long.
 WHOLE_STORY_BYTES = 4 << 20
 PLAIN_PROGRESS_SECONDS = 5.0
+CALLING = ("stall", "seal", "seal_check", "way_out")
+"""Kinds of events that may be news before the run ends."""
 STATUS_BY_OUTCOME = {"finished": status.DONE, "failed": status.FAILED, "stopped": status.STOPPED}
 
 
@@ -37,7 +39,7 @@ class Caller:
     def look(self) -> RunSummary:
         """Call where there is news; the run as it is now."""
         before, self._before = self._before, summarise(self._run)
-        if (told := news(before, self._before)) is not None:
+        for told in news(before, self._before):
             self._attention.call(told.title, told.text)
         return self._before
 
@@ -68,7 +70,7 @@ def follow(run: RunDirectory, output: Output, caller: Caller) -> RunState:
             if text := event_text(event):
                 output.line(text)
                 shown = ""
-            if event["kind"] == "stall":
+            if event["kind"] in CALLING:
                 caller.look()
         state = folding.state()
         progress = progress_text(state)

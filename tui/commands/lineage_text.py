@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from engine.run.directory import RunDirectory
+from engine.run.evidence.audit import read_audit
+from engine.run.evidence.findings import DAMAGE
 from profiles.problem import printable
-from tui.format import bytes_text
+from tui.format import bytes_text, counted, moment_text
 
+_BASE_FILES_SHOWN = 8
 # Kinds of content that no chat template writes.
 _WITHOUT_TEMPLATE = ("text", "labelled", "similar")
 
@@ -34,6 +38,48 @@ def lineage_lines(data: Mapping[str, Any]) -> Iterator[str]:
     yield f"tokens   tokenizer {tokenizer['sha256'][:16]}, {_split(data)}"
     if filters := _filters(data):
         yield f"filters  {filters}"
+
+
+def evidence_lines(run: RunDirectory, lineage: Mapping[str, Any]) -> list[str]:
+    """The lines on what else is known of a run for certain: its base's files, what it was made with, where it was
+    exported to, and its audit log."""
+    try:
+        lines = [*_base_lines(lineage.get("base")), *_environment_lines(lineage.get("environment"))]
+        for export in lineage.get("exports") or ():
+            files = export["files"].values()
+            told = f"{counted(len(files), 'file')}, {bytes_text(sum(each['bytes'] for each in files))}"
+            place = printable(run.path / export["path"], 300)
+            lines.append(f"exported {export['to']} to {place}, {told}, {moment_text(export['at'])}")
+    except DAMAGE:
+        lines = ["evidence lineage.json is damaged"]
+    try:
+        chain = read_audit(run)
+    except OSError as error:
+        return [*lines, f"audit    its log cannot be read: {error.strerror}"]
+    if chain.entries:
+        entries = counted(len(chain.entries), "entry", "entries")
+        lines.append(f"audit    {entries}, head {chain.head}")
+        lines.append(f"         whether all is as it was written down: finetui verify {run.name}")
+    return lines
+
+
+def _base_lines(base: Mapping[str, Any] | None) -> Iterator[str]:
+    if base:
+        files = base["files"]
+        size = bytes_text(sum(each["bytes"] for each in files.values()))
+        yield f"base     {printable(base['path'], 300)}, {counted(len(files), 'file')}, {size}"
+        for name in sorted(files)[:_BASE_FILES_SHOWN]:
+            yield f"         SHA-256 {files[name]['sha256']} {printable(name)}"
+        if (more := len(files) - _BASE_FILES_SHOWN) > 0:
+            yield f"         and {counted(more, 'more file')}"
+
+
+def _environment_lines(environment: Mapping[str, Any] | None) -> Iterator[str]:
+    if environment:
+        names = ("finetui", "torch", "transformers", "peft", "bitsandbytes")
+        told = [f"{name} {printable(environment[name])}" for name in names if name in environment]
+        told += [printable(environment[name]) for name in ("device", "dtype") if name in environment]
+        yield f"made by  {', '.join(told)}"
 
 
 def _fates(source: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from engine.run.launch import resume
 from engine.run.processes.orphans import interrupted_runs
 from engine.run.summary import summarise
 from engine.run.waiting.returning import in_order_of_return
+from engine.seal.request import LEVELS
 from profiles.problem import Problem
 from tui.commands import status
 from tui.commands.log_out import warn_of_log_out
@@ -42,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--learning-rate", type=float, metavar="RATE", help="the highest rate of the schedule from now on"
+    )
+    parser.add_argument(
+        "--seal",
+        choices=LEVELS,
+        help="for the rest of the run, how surely its trainer is kept from the network: required, best or off "
+        "(see privacy.seal of a spec)",
     )
     add_wait_argument(parser)
 
@@ -92,6 +99,7 @@ def _resume(found: RunDirectory, arguments: argparse.Namespace, output: Output, 
         wait=waits,
         anyway=arguments.anyway,
         learning_rate=arguments.learning_rate,
+        seal=arguments.seal,
         after=find_run(arguments.after).name if arguments.after is not None else None,
         beside=beside,
         tell=output.warn,

@@ -10,13 +10,13 @@ from typing import Any
 
 from engine.data.shapes import KIND_WORDS
 from engine.run.directory import RunDirectory, find_run
-from engine.run.lineage import read_lineage
+from engine.run.evidence.lineage import read_lineage
 from engine.run.summary import RunSummary, summarise
 from engine.run.telemetry.events import RunState
 from engine.run.telemetry.reading import read_state
 from profiles.problem import printable
 from tui.commands import status
-from tui.commands.lineage_text import lineage_lines
+from tui.commands.lineage_text import evidence_lines, lineage_lines
 from tui.commands.output import Output
 from tui.commands.wording import (
     measurements_table,
@@ -37,6 +37,17 @@ from tui.run_words import (
     throttle_words,
     why_words,
 )
+from tui.seal_evidence import (
+    answers,
+    checks_row,
+    evidence_rows,
+    last_check,
+    layer_rows,
+    level_row,
+    took_row,
+    trial_rows,
+)
+from tui.seal_words import GLYPHS, seal_words, way_out_words
 
 _SAMPLES_SHOWN = 3
 _FRAMES_SHOWN = 5
@@ -77,10 +88,13 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         output.line(f"         fix: {state.problem['fix']}")
     for note in dict.fromkeys(state.notes):
         output.line(f"note     {note}")
-    output.lines(list(lineage_lines(data)))
+    output.lines(_seal_lines(state))
+    output.lines([*lineage_lines(data), *evidence_lines(found, read_lineage(found))])
     for lines in (sources_table(state), measurements_table(state), output_lines(found, state)):
         output.lines(["", *lines] if lines else [])
     output.line()
+    if state.samples:
+        output.line("Rows of the data, kept in this run with their answers (privacy.samples = false keeps none):")
     output.lines(list(sample_lines(state.samples[:_SAMPLES_SHOWN], output.terminal.columns)))
     output.lines([f"# {found.spec_path}", *found.spec_path.read_text(encoding="utf-8").splitlines()])
     return status.DONE
@@ -106,6 +120,11 @@ def as_dict(found: RunDirectory, summary: RunSummary, state: RunState) -> dict[s
         "stall": dict(state.stall) or None,
         "throttled": [dict(fields) for fields in state.throttled.values()],
         "not_finite": dict(state.not_finite) or None,
+        "seal": dict(state.seal) or None,
+        "seal_checks": state.seal_checks,
+        "seal_last_check": dict(last_check(state)) or None,
+        "seal_changed": list(state.seal_changed),
+        "ways_out": [dict(way) for way in state.ways_out],
         "checkpoint_step": state.checkpoint_step,
         "best_step": state.best_step,
         "notes": list(state.notes),
@@ -141,6 +160,25 @@ def _facts(summary: RunSummary, state: RunState, data: Mapping[str, Any]) -> lis
     if state.ladder:
         lines.append(f"ladder   {out_of_memory_words(state)}; now {adjusted_words(state)}")
     return lines
+
+
+def _seal_lines(state: RunState) -> list[str]:
+    """The seal in one line, then what that rests on: each layer, the trial, the kernel's word and what was tried."""
+    said = seal_words(state)
+    if said is None:
+        return []
+    lines = [f"seal     {GLYPHS[said.name][0]} {said.text}"]
+    if not state.seal:
+        return lines
+    rows = [level_row(state.seal), took_row(state.seal), checks_row(state)]
+    for layer in state.seal.get("layers") or ():
+        rows += [row for row in layer_rows(layer) if not row[0].startswith(" ")]  # the rest is in --json and the app
+    rows += trial_rows(state.seal)
+    rows += [("open", f"{name}: {answer}") for name, answer, refused in answers(state.seal) if not refused]
+    evidence = last_check(state).get("evidence") or state.seal.get("evidence") or {}
+    rows += evidence_rows(evidence)
+    rows += [("way out", way_out_words(way)) for way in state.ways_out]
+    return lines + [f"         {label:<13}{printable(value, 2000)}" for label, value in rows]
 
 
 def _learns(objective: str, data: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from engine.inputs import check_inputs, columns_said, source_at
 from engine.propose import Proposal, budget_bytes, predict, propose
 from engine.run.directory import RunDirectory, find_run, runs_root
 from engine.run.launch import launch
+from engine.seal.request import LEVELS
 from engine.spec import RunSpec, parse_spec, read_toml, resolve_paths, set_value
 from profiles.hardware import probe
 from profiles.problem import Problem, printable
@@ -21,6 +22,7 @@ from tui.commands.log_out import warn_of_log_out
 from tui.commands.output import Output, table
 from tui.commands.watch import add_wait_argument, watch_run
 from tui.format import bytes_text, count_text, counted
+from tui.seal_words import fix_words, level_words
 
 # What stands in a spec file under another name than its option.
 _SPEC_KEYS = {"model": "model.path", "data": "data.train", "held_out": "data.held_out"}
@@ -70,10 +72,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="a setting, such as method.rank=32 or train.epochs=2; may be given again",
     )
+    add_seal_argument(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the settings as a SPEC.toml; start nothing")
     add_queue_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_wait_argument(parser)
+
+
+def add_seal_argument(parser: argparse.ArgumentParser) -> None:
+    """How surely the trainer is kept from the network."""
+    parser.add_argument(
+        "--seal",
+        choices=LEVELS,
+        help="required: train only if every layer of the seal holds here; best (as without this): with those that do; "
+        "off: with none",
+    )
 
 
 def add_queue_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,6 +125,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     waits = arguments.queue or arguments.after is not None or arguments.beside
     if not waits:
         _warn_of_memory(job.spec, output)
+    _tell_seal(job.spec, output)
     warn_of_log_out(output)
     started = launch(job.spec, wait=waits, after=after, beside=arguments.beside, tell=output.warn)
     if arguments.json:
@@ -216,6 +230,8 @@ def _set_all(arguments: argparse.Namespace, values: dict[str, Any]) -> None:
                 f"--rows {printable(arguments.rows)}", "is no number of rows", "Write --rows 200 or --rows all."
             )
         set_value(values, f"data.rows={int(arguments.rows)}")
+    if arguments.seal is not None:
+        set_value(values, f"privacy.seal={arguments.seal}")
     for assignment in arguments.set:
         set_value(values, assignment)
 
@@ -235,6 +251,19 @@ def _warn_of_memory(spec: RunSpec, output: Output) -> None:
             f"warning: this run {room.sentence()}.{waits} as it is, the run starts and takes smaller steps when "
             "memory runs out."
         )
+
+
+def _tell_seal(spec: RunSpec, output: Output) -> None:
+    """Say what the level of the seal means on this machine, where not all of it holds or none is wanted."""
+    from engine.seal.ability import ability
+
+    level = spec.privacy.seal
+    found = None if level == "off" else ability()
+    if found is not None and all(layer.held for layer in found.layers):
+        return
+    output.warn(f"seal: {level_words(level, found)}")
+    if found is not None and (fix := fix_words(found)):
+        output.warn(f"  fix: {fix}")
 
 
 def _print_job(job: _Job, as_json: bool, output: Output) -> None:

@@ -7,7 +7,7 @@ import argparse
 from engine.run.directory import RunDirectory, find_run
 from engine.run.telemetry.folding import Folding
 from engine.run.telemetry.journal import JournalTail
-from tui.commands.following import Caller, exit_status, follow, journal_until_end, leave_going
+from tui.commands.following import CALLING, Caller, exit_status, follow, journal_until_end, leave_going
 from tui.commands.output import Output
 from tui.commands.show import add_run_argument
 from tui.commands.wording import measurements_table, output_lines
@@ -41,7 +41,7 @@ def watch_run(run: RunDirectory, output: Output, as_json: bool = False) -> int:
                 for event in events:
                     folding.add(event)
                     output.json(event, indent=None)
-                    if event["kind"] == "stall":
+                    if event["kind"] in CALLING:
                         caller.look()
             return exit_status(folding.state(), output, caller)
         state = follow(run, output, caller)

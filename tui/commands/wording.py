@@ -26,6 +26,7 @@ from tui.format import (
 )
 from tui.measured_words import metric_names
 from tui.run_words import STALL_GLYPH, held_word, probe_words, why_words
+from tui.seal_words import GLYPHS, WORDS, way_out_words
 from tui.source_words import SOURCE_COLUMNS, source_rows, waste_words
 
 _LONGEST_EXCERPT = 600
@@ -102,16 +103,25 @@ def _not_finite(event: Event) -> str:
     return f"the {event['what']} of step {count_text(event['step'])} is no finite number{rows}"
 
 
+def _seal_check(event: Event) -> str | None:
+    return f"the seal changed: {printable('; '.join(event['changed']), _LONGEST_EXCERPT)}" if event["changed"] else None
+
+
 def state_words(run: RunSummary) -> str:
-    """A run's state in one word with its glyph; a live one that is held up says by what instead."""
+    """A run's state in one word with its glyph; a live one that is held up says by what instead. A seal that does not
+    keep what it promised is told with it."""
+    seal = f" {GLYPHS[run.seal][0]} {WORDS[run.seal]}" if run.seal_broken else ""
     if held := held_word(run):
-        return f"{STALL_GLYPH} {held}"
+        return f"{STALL_GLYPH} {held}{seal}"
     place = f" {ordinal_text(run.place)}" if run.place is not None else ""
-    return f"{STATE_GLYPHS[run.state]} {run.state}{place}"
+    return f"{STATE_GLYPHS[run.state]} {run.state}{place}{seal}"
 
 
 _DESCRIBERS = {
     "queued": lambda event: f"queued: {event['text']}",
+    "seal": lambda event: printable(event["text"], _LONGEST_EXCERPT),
+    "seal_check": _seal_check,
+    "way_out": lambda event: f"a way out was tried: {way_out_words(event)}",
     "attempt": _attempt,
     "ladder": lambda event: event["text"],
     "restart": lambda event: f"restarted: {event['text']}",

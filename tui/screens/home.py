@@ -15,9 +15,12 @@ from tui.ending_lines import ending_lines
 from tui.format import bytes_text, counted, moment_text
 from tui.keys import Key, KeyedScreen
 from tui.run_words import held_word, key_remedy, why_words
+from tui.seal_words import WORDS, ability_words, glyph
+from tui.seal_words import style as style_of
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lines import Lines
 from tui.widgets.machine_panel import MachinePanel
+from tui.widgets.new_run.text import drawable
 from tui.widgets.painted import cut, spread
 from tui.widgets.run_table import RunTable
 
@@ -134,6 +137,10 @@ class HomeScreen(KeyedScreen):
             names = dict.fromkeys(f"{gpu.name} {bytes_text(gpu.total_bytes)}" for gpu in hardware.gpus)
             device = ", ".join(names) or f"{hardware.cpu.name}, {counted(hardware.cpu.physical_cores, 'core')}"
             left.append(f"   {hardware.host}", style=look.strong).append(f"{look.separator}{device}", style=look.dim)
+            if (ability := self._machine.seal) is not None:
+                whole = all(layer.held for layer in ability.layers)
+                left.append(look.separator, style=look.dim)
+                left.append(ability_words(ability), style=look.dim if whole else look.warn)
         right = Text()
         if self._all is not None:
             right.append(counted(len(self._all), "run"), style=look.dim)
@@ -163,8 +170,16 @@ class HomeScreen(KeyedScreen):
         if why := why_words(run.cause, run.why or run.restarted):
             remedy = "enter shows it and asks what to do." if run.stalled else key_remedy(run.remedy, run.name)
             lines = ending_lines(why, remedy, width, height, look, style, advised=run.state == "failed")
+        if run.seal_broken:
+            alarm = f"{glyph(run.seal, look)} {WORDS[run.seal]}: {run.seal_broken}"
+            lines = [cut(Text(drawable(alarm, look), style=look.bad), width, look), *lines]
         what = look.separator.join([run.model, run.data, f"started {moment_text(run.started_at)}"])
-        lines += [cut(Text(each, style=look.dim), width, look) for each in (what, str(run.path))]
+        described = Text(what, style=look.dim)
+        if run.seal and not run.seal_broken:
+            sign = f"{glyph(run.seal, look)} {WORDS[run.seal]}"
+            seal = Text(look.separator, style=look.dim).append(sign, style=style_of(run.seal, look))
+            described = cut(described, width - seal.cell_len, look).append_text(seal)
+        lines += [cut(each, width, look) for each in (described, Text(str(run.path), style=look.dim))]
         return lines[:height]
 
     # Keys

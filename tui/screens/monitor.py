@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -12,6 +13,7 @@ from textual.screen import Screen
 from tui import monitor_text, run_actions
 from tui.keys import Key, RunScreen
 from tui.monitor_charts import METRICS, chart_data
+from tui.monitor_seal import seal_line
 from tui.theme import Look
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.line_chart import LineChart
@@ -29,6 +31,8 @@ SOURCES_VIEW = "sources"
 """A further view of runs that learn from several data sources."""
 STACK_VIEW = "stack"
 """A further view of runs that stalled: where."""
+LONG_FOOTER = 84
+"""Columns from which all keys of the footer fit."""
 MOST_SOURCES = 6
 """Lines of the table beside the chart; the view has them all."""
 
@@ -48,9 +52,10 @@ class MonitorScreen(RunScreen):
         Key("c", "chat", "chat", "Ask the base and the tuned model the same questions."),
         Key("x", "restart", "restart", "End a hanging trainer and go on from the last checkpoint.", footer=False),
         Key("e", "export", "export", "Write the adapter, or the merged model, to a folder.", footer=False),
-        Key("m", "metric", "chart", "Chart the next number: loss, learning rate, gradient norm, speed."),
         Key("v", "view", "view", "Show the next of log, samples, notes, result, sources and stack."),
         Key("z", "zoom", "zoom", "Give the log, samples, notes or result the whole screen, and back."),
+        Key("p", "seal", "seal", "What keeps the trainer from the network, how that was tried, what tried to get out."),
+        Key("m", "metric", "chart", "Chart the next number: loss, learning rate, gradient norm, speed."),
         Key("w", "save", "save now", "Write a checkpoint after the present step.", footer=False),
         Key("a", "answer", "answer now", "Answer held-out rows with the weights as they are now.", footer=False),
         Key("y", "copy", "copy path", "Copy the path of the output, or of the run folder.", footer=False),
@@ -72,6 +77,7 @@ class MonitorScreen(RunScreen):
         yield Lines(self._paint_title, id="title")
         yield Lines(self._paint_progress, id="progress")
         yield Lines(self._paint_readout, id="readout")
+        yield Lines(self._paint_seal, id="seal")
         with Container(id="body"):
             with Vertical(id="charts"):
                 yield LineChart(id="chart")
@@ -194,6 +200,9 @@ class MonitorScreen(RunScreen):
     def _paint_readout(self, width: int, height: int) -> list[Text]:
         return [monitor_text.readout_line(self._snapshot, width, self.look)] if self._snapshot else []
 
+    def _paint_seal(self, width: int, height: int) -> list[Text]:
+        return [seal_line(self._snapshot.state, width, self.look)] if self._snapshot else []
+
     def _paint_devices(self, width: int, height: int) -> list[Text]:
         if self._snapshot is None:
             return []
@@ -219,11 +228,19 @@ class MonitorScreen(RunScreen):
 
     # Keys
 
+    @property
+    def all_keys(self) -> tuple[Key, ...]:
+        """Where the footer is short the chart's key is in the help alone."""
+        long = self.app.size.width >= LONG_FOOTER
+        return tuple(replace(key, footer=key.footer and (long or key.name != "metric")) for key in super().all_keys)
+
     def why_not(self, name: str) -> str | None:
-        if name not in ("stop", "resume", "restart", "chat", "export", "save", "answer"):
+        if name not in ("stop", "resume", "restart", "chat", "export", "save", "answer", "seal"):
             return None
         if self._snapshot is None:
             return "the run is being read"
+        if name == "seal":
+            return None
         if name == "chat" and not self._snapshot.writes:
             return "its model does not write"
         return run_actions.why_not(name, self._snapshot.word, bool(self._snapshot.state.outputs))
@@ -260,6 +277,11 @@ class MonitorScreen(RunScreen):
         outputs = self._snapshot.state.outputs if self._snapshot else {}
         path = self.run.path / next(iter(outputs.values())) if outputs else self.run.path
         run_actions.copy(self, str(path))
+
+    def do_seal(self) -> None:
+        from tui.screens.seal import SealScreen
+
+        self.app.push_screen(SealScreen(self.run, self._snapshot))
 
     def do_metric(self) -> None:
         self._metric = METRICS[(METRICS.index(self._metric) + 1) % len(METRICS)]

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.text import Text
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.widgets import ContentSwitcher
 
+from engine.seal.request import LEVELS, Level
 from tui.keys import APP_KEYS, Key, KeyedScreen
+from tui.seal_words import LEVEL_DETAIL, LEVEL_QUESTION, level_words
 from tui.theme import look_of
 from tui.widgets.data.board import DataChoice
+from tui.widgets.dialog import Choice, ChoiceDialog
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lines import Lines
 from tui.widgets.new_run.data import DataStep
-from tui.widgets.new_run.draft import Draft
+from tui.widgets.new_run.draft import SEAL, Draft
 from tui.widgets.new_run.model import ModelStep
 from tui.widgets.new_run.places import label
 from tui.widgets.new_run.review import ReviewStep
@@ -27,14 +32,17 @@ from tui.widgets.painted import spread
 from tui.widgets.plan.board import MOVABLE
 from tui.widgets.plan.step import PlanStep
 
+if TYPE_CHECKING:
+    from engine.seal.ability import Ability
+
 STEPS = ("model", "data", "plan", "settings", "review")
 # Which steps a key belongs to; the footer and the help show those of the present one.
 KEYS_OF = {
     "model": ("next", "back", "type_path"),
     "data": ("next", "back", "type_path", "add_file", "hold_out", "look"),
-    "plan": ("next", "back", "setting", "less", "more", "reset"),
-    "settings": ("next", "back", "less", "more", "edit_value", "reset"),
-    "review": ("next", "back", "wait", "smaller", "rename", "copy_command"),
+    "plan": ("next", "back", "setting", "less", "more", "reset", "seal"),
+    "settings": ("next", "back", "less", "more", "edit_value", "reset", "seal"),
+    "review": ("next", "back", "wait", "smaller", "rename", "seal", "copy_command"),
 }
 
 
@@ -60,6 +68,7 @@ class NewRunScreen(KeyedScreen):
         Key("e", "edit_value", "type", "Type a value; a digit begins one too."),
         Key("r", "reset", "reset", "Go back to the proposed value."),
         Key("n", "rename", "name", "Give the run another name."),
+        Key("p", "seal", "seal", "Choose how surely the trainer is kept from the network: required, best or off."),
         Key("w", "wait", "wait", "Let the run wait in the queue until its memory is free."),
         Key("d", "smaller", "next profile", "Plan with the memory that is free now: the next profile down."),
         Key("y", "copy_command", "copy command", "Copy the command that starts the same run."),
@@ -80,6 +89,7 @@ class NewRunScreen(KeyedScreen):
         super().__init__()
         self.sources = sources or Sources()
         self.draft = Draft(model=model, profile=profile)
+        self._ability: Ability | None = None
         self._came_with_data = data is not None
         """The choice of files is then passed over."""
         if data is not None:
@@ -100,12 +110,15 @@ class NewRunScreen(KeyedScreen):
     def on_mount(self) -> None:
         self.set_class(look_of(self.query_one(KeyBar)).ascii, "-ascii")
         self._open(self.step)
+        self._try_ability()
 
     @property
     def all_keys(self) -> tuple[Key, ...]:
         keys = [key for key in self.KEYS if key.name in KEYS_OF[self.step]]
         if self.step == "plan":  # the arrows around the value tell of the other direction
             keys = [replace(key, footer=key.name != "less") for key in keys]
+        if self.step == "settings":  # its row is in view, and changed as every other
+            keys = [replace(key, footer=key.footer and key.name != "seal") for key in keys]
         if self.step == "review":
             if self.query_one(ReviewStep).room is None:  # nobody has to choose while the memory is free
                 keys = [key for key in keys if key.name not in ("wait", "smaller")]
@@ -147,6 +160,11 @@ class NewRunScreen(KeyedScreen):
     def _plan_changed(self, event: PlanStep.Changed) -> None:
         event.stop()
         self.query_one(KeyBar).repaint()
+
+    @on(SettingsStep.Changed)
+    def _settings_changed(self, event: SettingsStep.Changed) -> None:
+        event.stop()
+        self.query_one("#steps", Lines).repaint()
 
     @on(SettingsStep.Done)
     def _settings_done(self, event: SettingsStep.Done) -> None:
@@ -220,6 +238,45 @@ class NewRunScreen(KeyedScreen):
     def do_reset(self) -> None:
         self._changing.reset()
 
+    def do_seal(self) -> None:
+        """Take the next level; to do without the seal is asked about, once."""
+        level = LEVELS[(LEVELS.index(self.draft.seal) + 1) % len(LEVELS)]
+        if level == "off" and not self.draft.unsealed_agreed:
+            self._ask_unsealing()
+        else:
+            self._seal(level)
+
+    @on(SettingsStep.Unsealing)
+    def _ask_unsealing(self) -> None:
+        def answered(answer: str | None) -> None:
+            if answer is not None:
+                self.draft.unsealed_agreed = True
+                self._seal("off")
+
+        # Not for Enter, which a person presses from step to step.
+        without = Choice("o", "off: train without it", "off")
+        self.app.push_screen(ChoiceDialog(LEVEL_QUESTION, LEVEL_DETAIL, (without,), leave="keep the seal"), answered)
+
+    def _seal(self, level: Level) -> None:
+        self.draft.overrides[SEAL] = level
+        if self.step == "settings":
+            self.query_one(SettingsStep).resealed()
+        elif self.step == "review":
+            self.query_one(ReviewStep).reseal()
+        else:
+            self.notify(level_words(level, self._ability), title="Seal", markup=False, timeout=6)
+        self.query_one("#steps", Lines).repaint()
+
+    @work(thread=True)
+    def _try_ability(self) -> None:
+        self.app.call_from_thread(self._tell_ability, self.sources.ability())
+
+    def _tell_ability(self, ability: Ability) -> None:
+        if self.is_attached:
+            self._ability = ability
+            self.query_one(SettingsStep).tell_ability(ability)
+            self.query_one(ReviewStep).tell_ability(ability)
+
     def do_rename(self) -> None:
         self.query_one(ReviewStep).rename()
 
@@ -269,5 +326,9 @@ class NewRunScreen(KeyedScreen):
                 line.append(f" {look.glyph('›', '>')} ", style=look.faint)
         chosen = [label(self.draft.model)] if self.draft.model and now else []
         chosen += [self.draft.train[0].name] if self.draft.train and now > 1 else []
-        words = Text(look.separator.join(chosen), style=look.dim)
-        return [spread(line, words if line.cell_len + words.cell_len + 2 <= width else Text(), width, look)]
+        seal = [f"seal {self.draft.seal}"] if now > 1 else []
+        # What was chosen where there is room for it, and the seal anyway.
+        told = (look.separator.join(each) for each in (chosen + seal, seal))
+        words = next((each for each in told if line.cell_len + cell_len(each) + 2 <= width), "")
+        unsealed = now > 1 and self.draft.seal == "off"
+        return [spread(line, Text(words, style=look.warn if unsealed else look.dim), width, look)]

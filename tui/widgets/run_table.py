@@ -13,6 +13,8 @@ from textual.message import Message
 
 from tui.format import duration_text, loss_text, moment_text, ordinal_text, steps_text
 from tui.run_words import ASCII_STALL_GLYPH, CAUSE_WORDS, STALL_GLYPH, held_word, why_words
+from tui.seal_words import WORDS
+from tui.seal_words import glyph as seal_glyph
 from tui.theme import Look
 from tui.widgets.painted import Painted, cut, fit, right
 
@@ -142,6 +144,10 @@ class RunTable(Painted):
         state, style = _state(run, look)
         row.append(GAP).append(state, style=style)
         room = state_width - cell_len(state)
+        if run.seal_broken:
+            alarm = f" {seal_glyph(run.seal, look)} {WORDS[run.seal]}"
+            row.append(alarm, style=look.bad)
+            room -= cell_len(alarm)
         if room > 8 and (why := _why(run, room)):
             row.append(fit(f": {why}", room, look).rstrip(), style=look.dim)
         row.truncate(width, pad=True)

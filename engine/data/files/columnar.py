@@ -17,6 +17,7 @@ from engine.data.files.class_names import class_names, with_names
 from engine.data.files.columnar_files import batches_of, opened, readable_columns, told
 from engine.data.files.faults import too_long
 from engine.data.files.stored import StoredFile
+from engine.data.quoting import quoted
 from profiles.problem import printable
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _value(row: pa.RecordBatch) -> dict[str, Any] | Fault:
         except UnicodeDecodeError:
             return Fault(f"has bytes that are not UTF-8 in `{printable(name)}`", printable(found))
         except Exception as error:  # whatever pyarrow and the calendar raise for a value that Python has none for
-            reason = f"has a value in `{printable(name)}` that cannot be read: {printable(error)}"
+            reason = f"has a value in `{printable(name)}` that cannot be read: {quoted(error, 80)}"
             return Fault(reason, printable(found))
     return found
 

@@ -16,7 +16,7 @@ from engine.data.files.opening import open_regular
 from engine.data.files.packed import Unpacker
 from engine.data.files.stored import StoredFile
 from engine.data.rows import shown
-from engine.fit.cache import cache_root
+from engine.seal.policy.caches import scratch
 from profiles.problem import Problem, printable
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _arrow(stored: StoredFile, layout: Layout, file: Any, stack: ExitStack) -> T
 
 @contextmanager
 def _unpacked(stored: StoredFile, packing: str) -> Iterator[Any]:
-    folder, unpacker = cache_root(), Unpacker(stored, packing)
+    folder, unpacker = scratch(), Unpacker(stored, packing)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it is handed on)

@@ -1,8 +1,9 @@
 """The folder of shards that all runs share: where it is, how a run keeps its part of it, and how it is kept small.
 
-A run keeps hard links to its shards in its own folder (copies where that is on another disk). So a resume finds exactly
-the data that the run began with, whatever became of the source and of the cache, and cleaning up the cache takes
-nothing from a run; on one disk the links take no room.
+A run keeps hard links to its shards in its own folder. So a resume finds exactly the data that the run began with,
+whatever became of the source and of the cache, and cleaning up the cache takes nothing from a run; the links take no
+room. Where that is on another disk they are copies, and so they are within a seal that has a namespace: what is shown
+there of one disk in two places counts as two.
 """
 
 from __future__ import annotations

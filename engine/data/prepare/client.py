@@ -14,7 +14,9 @@ from typing import Any
 
 from engine.child_process import describe_exit, last_line
 from engine.data.prepare.progress import Progress
-from engine.modules import module_command, module_environment
+from engine.modules import module_command
+from engine.seal.policy.places import preparing_places
+from engine.seal.sealing import start_sealed
 from profiles.problem import Problem
 
 
@@ -48,12 +50,13 @@ class Preparation:
         self.problem: Problem | None = None
         self._is_cancelled = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
-        self._process = subprocess.Popen(
+        self._process, _ = start_sealed(
             module_command("engine.data.prepare", str(model)),
+            preparing_places(model, data),
+            "best",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=module_environment(),
         )
         self._reader = threading.Thread(target=self._read, args=(json.dumps(data),), daemon=True)
         self._reader.start()

@@ -18,6 +18,7 @@ from engine.data.prepare.recipe import Recipe
 from engine.data.prepare.shards import Shard, ShardFacts
 from engine.data.prepare.stamps import recall, remember, stamp_of
 from engine.data.rows import Unit
+from engine.data.tokens.templates import KNOWN_TEMPLATES
 
 # Small enough that a file of some megabytes keeps all cores busy and that the end of a file that grew is soon tokenised
 # again, large enough that 10 GB are no more than 5,000 shards.
@@ -79,8 +80,8 @@ def gather(
         work = [_Source(at, recipe, root, stack, is_there) for at, recipe in enumerate(recipes)]
         total_bytes = sum(each.size_bytes for each in work)
         if workers is None:
-            # A person's own template may run wild, and belongs into a process of its own.
-            is_tame = not any(recipe.mapping()["answer_template"] for recipe in recipes)
+            # A template or tokenizer that is not ours may run wild, and belongs into a process of its own.
+            is_tame = all(_is_tame(recipe) for recipe in recipes)
             is_small = total_bytes <= _SMALL_BYTES
             workers = 0 if is_small and is_tame else worker_count(-(-total_bytes // TARGET_BYTES))
         run = _Run(work, _Pace(total_bytes, report), use, is_there)
@@ -88,6 +89,13 @@ def gather(
         for facts in stack.enter_context(closing(run_crew(TASK, tuple(recipes), run.missing(), workers, doing=doing))):
             run.made(facts)
         return [each.gathered() for each in work]
+
+
+def _is_tame(recipe: Recipe) -> bool:
+    """Whether no template that came with a model or from a person is rendered for it."""
+    tokenizer = recipe.tokenizer
+    has_own = tokenizer.chat_template is not None and tokenizer.template_name not in KNOWN_TEMPLATES
+    return not has_own and not recipe.source.answer_template
 
 
 class _Source:

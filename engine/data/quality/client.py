@@ -17,7 +17,10 @@ from engine.data.quality.findings import QualityReport
 from engine.data.quality.options import ReportOptions
 from engine.data.quality.progress import Progress
 from engine.data.source import Source
-from engine.modules import module_command, module_environment
+from engine.fit.cache import cache_root
+from engine.modules import module_command
+from engine.seal.policy.places import data_places
+from engine.seal.sealing import start_sealed
 from profiles.problem import Problem
 
 # A process that is asked to end does so between two chunks' results, which take about a second each.
@@ -40,18 +43,22 @@ class QualityRun:
         self._result: QualityReport | Problem | None = None
         self._is_cancelled = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed with this object
-        self._child = subprocess.Popen(
+        options = options or ReportOptions()
+        read = [*(source.path for source in sources), *([] if held_out is None else [held_out.path]), *benchmarks]
+        read += [] if options.model is None else [options.model]
+        self._child, _ = start_sealed(
             module_command("engine.data.quality"),
+            data_places(read, write=(cache_root() / "quality", cache_root() / "tokenizers")),
+            "best",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=module_environment(),
         )
         request = {
             "sources": [source_as_dict(source) for source in sources],
             "held_out": None if held_out is None else source_as_dict(held_out),
             "benchmarks": [str(path) for path in benchmarks],
-            "options": (options or ReportOptions()).as_dict(),
+            "options": options.as_dict(),
         }
         threading.Thread(target=self._follow, args=(request,), name="quality report", daemon=True).start()
 

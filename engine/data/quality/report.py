@@ -144,7 +144,9 @@ def _workers(options: ReportOptions, total_bytes: int) -> int:
     if options.workers is not None:
         return options.workers if options.workers > 1 else 0
     is_small = total_bytes <= _SMALL_BYTES or (options.rows is not None and options.rows <= 2_000)
-    return 0 if is_small else worker_count()
+    if is_small:
+        return 0 if options.model is None else 1  # a model's template may run wild, in a process of its own
+    return worker_count()
 
 
 def _told(

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.data.contents import Message, Role, Unusable
+from engine.data.quoting import quoted
 from engine.data.shapes.values import list_in, text_in, type_name
-from profiles.problem import printable
 
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(("system", "developer", "system_prompt"), "system"),
@@ -22,6 +22,10 @@ _ROLES: dict[str, Role] = {
 _USUAL_FIELDS = {"role", "content"}
 _USUAL_ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 _ROLE_FIELDS = ("role", "from", "speaker")
+# Types of parts that other trainers take: words of a format, and none of a row.
+_PARTS_OF_OTHERS = frozenset(
+    {"image_url", "image", "input_image", "input_audio", "audio", "video", "file", "input_file"}
+)
 _CONTENT_FIELDS = ("content", "value", "text")
 # A message that is there to be read only: OpenAI's weight, Axolotl's train, Swift's loss.
 _LEARNT_FIELDS = ("weight", "train", "loss")
@@ -120,8 +124,7 @@ def _message(value: Any, place: str) -> Message:
     known = _ROLES.get(name)
     if known is None:
         raise Unusable(
-            f"has the unknown role {printable(repr(value[role_field]), 40)} in {place}; "
-            "known: system, user, assistant, tool"
+            f"has the unknown role {quoted(value[role_field], 40)} in {place}; known: system, user, assistant, tool"
         )
     calls = _tool_calls(value, place)
     content_field = _first_present(value, _CONTENT_FIELDS)
@@ -192,7 +195,7 @@ def _content(value: Any, place: str) -> str:
         if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
             raise Unusable(f"has {type_name(part)} in {place}[{index}]; wanted a part with type and text")
         if part["type"] != "text":
-            kind = printable(part["type"], 40)
+            kind = part["type"] if part["type"] in _PARTS_OF_OTHERS else quoted(part["type"], 40)
             raise Unusable(f"has a part of type {kind} in {place}[{index}]; only text is learnt, nothing is fetched")
         texts.append(text_in(part.get("text"), f"{place}[{index}].text"))
     return "".join(texts)

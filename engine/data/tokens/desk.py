@@ -19,7 +19,10 @@ from typing import Any
 from engine.child_process import describe_exit, last_line
 from engine.data.source import Source
 from engine.data.tokens.xray import TrainOn, XRay
-from engine.modules import module_command, module_environment
+from engine.fit.cache import cache_root
+from engine.modules import module_command
+from engine.seal.policy.places import data_places
+from engine.seal.sealing import start_sealed
 from profiles.problem import Problem
 
 # Reading to a row far into a file of 10 GB takes a minute; a first answer may wait for transformers besides.
@@ -73,6 +76,7 @@ class Desk:
         self._limit_seconds = limit_seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
+        self._shown: dict[Path, tuple[int, int] | None] = {}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this object lives
         self._about: dict[str, Any] = {}
 
@@ -125,19 +129,30 @@ class Desk:
     def _ask(self, do: str, source: Source, fields: Mapping[str, Any]) -> Any:
         told = {**asdict(source), "path": str(source.path.absolute())}
         with self._lock:
+            self._show(source.path)
             self._open()
             return self._exchange({"do": do, "source": told, **fields}, self._limit_seconds)
+
+    def _show(self, path: Path) -> None:
+        """Have the child see a file or folder that is asked about: the seal shows it those that were there when it
+        started, and no other, nor another file that was put in the place of one."""
+        now = _identity(path)
+        if path not in self._shown or self._shown[path] != now:
+            self._shown[path] = now
+            self._end()
 
     def _open(self) -> None:
         if self._process is not None and self._process.poll() is None:
             return
         self._end()
-        self._process = subprocess.Popen(
+        template = [Path(self._chat_template)] if self._chat_template.endswith(".jinja") else []
+        self._process, _ = start_sealed(
             module_command("engine.data.tokens.desk_child"),
+            data_places([self._model, *template, *self._shown], write=[cache_root() / "tokenizers"]),
+            "best",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=module_environment(),
             text=True,
         )
         opening = {"do": "open", "model": str(self._model.absolute()), "chat_template": self._chat_template}
@@ -189,3 +204,12 @@ class Desk:
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """By which the kernel knows what lies at `path`; None when nothing does."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

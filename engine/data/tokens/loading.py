@@ -9,17 +9,22 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from engine.data.tokens.templates import TemplateChoice, choose_template
 from engine.data.tokens.text_tokenizer import Description, TextTokenizer
 from engine.fit.cache import cache_root
-from engine.modules import module_command, module_environment
+from engine.modules import module_command
 from engine.run.durable_files import write_atomically
-from profiles.bounded_files import read_json
+from engine.seal.policy.places import data_places
+from engine.seal.sealing import run_sealed
+from profiles.bounded_files import open_regular, read_json
 from profiles.problem import Problem, printable
 from profiles.shapes.model_config import CONFIG_LIMIT_BYTES
+from profiles.shapes.model_folder import TOKENIZER_LIMIT_BYTES
+from profiles.shapes.model_folder import read_tokenizer as look_at_tokenizer
 
 _FORMAT = 1
 # Importing transformers takes some 4 s, on a busy machine or a network disk a minute.
@@ -27,8 +32,8 @@ _TIMEOUT_SECONDS = 180.0
 # What a tokenizer is made from has one of these endings, or this name; config.json says which class reads it.
 _ENDINGS = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab")
 _FOLDERS = ("", "additional_chat_templates", "chat_templates")
-# The largest tokenizer.json of a published model has 34 MB. Files beyond this are none.
-_FILE_LIMIT_BYTES = 1 << 28
+# Of each folder: a model with more is none.
+_FILES_LIMIT = 10_000
 
 Describe = Callable[[Path], dict[str, Any]]
 
@@ -54,18 +59,34 @@ def load_text_tokenizer(model: Path, chat_template: str = "model", describe: Des
     )
 
 
+def vet_tokenizer(model: Path) -> None:
+    """Raises Problem unless a process whose time and memory are limited can read the tokenizer in `model`: for those
+    that cannot be limited, before they read it themselves. Takes a moment; nothing for one that was read before."""
+    require_tokenizer(model)
+    if not _kept(model).exists():
+        _ask_child(model, "engine.data.tokens.vetting_child")
+
+
 def require_tokenizer(model: Path) -> None:
-    """Raises Problem when `model` is no folder, or one without a tokenizer's files."""
+    """Raises Problem when `model` is no folder, or one without a tokenizer's files, or where they cannot be what they
+    should be."""
     if not model.is_dir():
         raise Problem(str(model), "is not a folder", "Give the folder that holds the model.")
     if not any((model / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise Problem(
             str(model), "has no tokenizer", "Copy tokenizer.json and tokenizer_config.json beside config.json."
         )
+    _, _, problems = look_at_tokenizer(model)
+    if problems:
+        raise problems[0]
+
+
+def _kept(model: Path) -> Path:
+    return cache_root() / "tokenizers" / f"{_key(model)}.json"
 
 
 def _described(model: Path, describe: Describe) -> Description:
-    path = cache_root() / "tokenizers" / f"{_key(model)}.json"
+    path = _kept(model)
     with suppress(OSError, ValueError, KeyError, TypeError):
         return Description.from_dict(json.loads(path.read_bytes()))
     told = describe(model)
@@ -81,25 +102,23 @@ def _key(model: Path) -> str:
     digest = hashlib.sha256(f"{_FORMAT} {version('transformers')} {version('tokenizers')}".encode())
     try:
         for folder in (model / name for name in _FOLDERS):
-            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if path.name.endswith(_ENDINGS) and path.is_file() and path.stat().st_size <= _FILE_LIMIT_BYTES:
+            for path in sorted(islice(folder.iterdir(), _FILES_LIMIT)) if folder.is_dir() else ():
+                if path.name.endswith(_ENDINGS) and path.is_file() and path.stat().st_size <= TOKENIZER_LIMIT_BYTES:
                     digest.update(f"\0{path.relative_to(model)}\0".encode(errors="surrogateescape"))
-                    digest.update(hashlib.sha256(path.read_bytes()).digest())
+                    with open_regular(path) as file:
+                        digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
         where = str(error.filename or model)
         raise Problem(where, f"cannot be read: {error.strerror}", "Check the path and its permissions.") from None
     return digest.hexdigest()[:32]
 
 
-def _ask_child(model: Path) -> dict[str, Any]:
+def _ask_child(model: Path, module: str = "engine.data.tokens.reference_child") -> dict[str, Any]:
     try:
-        done = subprocess.run(
-            module_command("engine.data.tokens.reference_child", str(model.absolute())),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=module_environment(),
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
+        done = run_sealed(
+            module_command(module, str(model.absolute())),
+            data_places([model]),
+            timeout_seconds=_TIMEOUT_SECONDS,
         )
     except subprocess.TimeoutExpired:
         raise Problem(
@@ -110,7 +129,9 @@ def _ask_child(model: Path) -> dict[str, Any]:
     try:
         told = json.loads(done.stdout)
     except ValueError:
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        # Rust tells people to ask for more at the end.
+        lines = [line for line in done.stderr.decode(errors="replace").split("\n") if line.strip()]
+        last = next((line for line in reversed(lines) if not line.startswith("note: ")), "")
         raise Problem(
             f"{model}, tokenizer",
             f"cannot be read: {printable(last or f'the reader ended with status {done.returncode}', 200)}",

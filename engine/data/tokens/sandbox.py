@@ -2,8 +2,9 @@
 limits of time and size.
 
 The environment is the one that transformers gives chat templates, so that a template writes the same text here and
-there. What a template allocates inside one operation of Python's (a centred text of 10 GB) no limit here sees; whoever
-renders unknown templates does it in a process whose memory is limited.
+there; but for what no prompt needs (lorem ipsum, links in HTML, pretty printing). The size of what a single operation
+would make is looked at before (engine.data.tokens.bounds). What can still be long without end is a comparison of lists
+that hold each other; whoever renders unknown templates does it in a process whose time and memory are limited.
 """
 
 from __future__ import annotations
@@ -15,26 +16,24 @@ from functools import lru_cache
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import filters, nodes
+from jinja2.compiler import CodeGenerator, Frame, optimizeconst
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.runtime import Macro
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.utils import Namespace
 
 from engine.data.contents import Unusable
+from engine.data.quoting import said_by_template
+from engine.data.tokens import bounds
+from engine.data.tokens.bounds import LIMIT_CHARACTERS, OverSize
 from engine.data.tokens.time_limit import LIMIT_SECONDS, OverTime, time_limit
 from profiles.problem import Problem, printable
 
-# Longer than any row that can be learnt from, and as much memory as a small process may take.
-LIMIT_CHARACTERS = 1 << 26
-# Powers of larger exponents are nothing that a text needs, and one operation on them takes minutes.
-_LARGEST_EXPONENT = 64
+# The largest of published models has 20 KB.
+_LIMIT_SOURCE_CHARACTERS = 1 << 20
 _REASON_CHARACTERS = 160
-
-
-class _OverSize(Exception):
-    """A template wrote, or built, more than LIMIT_CHARACTERS."""
 
 
 def compile_template(source: str, where: str, *, strict: bool = False) -> jinja2.Template:
@@ -42,8 +41,15 @@ def compile_template(source: str, where: str, *, strict: bool = False) -> jinja2
 
     Raises Problem naming `where` and the line when it is not valid Jinja.
     """
+    if len(source) > _LIMIT_SOURCE_CHARACTERS:
+        what = f"has {len(source):,} characters; no template needs over {_LIMIT_SOURCE_CHARACTERS:,}"
+        raise Problem(where, what, "Copy it from its source again, or write it more simply.")
     try:
-        return _compile(source, strict)
+        with time_limit():  # constants are worked out in it
+            return _compile(source, strict)
+    except OverTime:
+        what = f"was not read as Jinja within {LIMIT_SECONDS:.0f} seconds"
+        raise Problem(where, what, "Write the template more simply.") from None
     except jinja2.TemplateSyntaxError as error:
         raise Problem(
             f"{where}, line {error.lineno}",
@@ -66,23 +72,29 @@ def render_limited(template: jinja2.Template, context: Mapping[str, Any], where:
             for piece in template.root_render_func(template.new_context(dict(context))):
                 size += len(piece)
                 if size > LIMIT_CHARACTERS:
-                    raise _OverSize
+                    raise OverSize
                 pieces.append(piece)
     except OverTime:
         raise Unusable(f"keeps {where} busy for more than {LIMIT_SECONDS:.0f} seconds") from None
-    except _OverSize:
+    except OverSize:
         raise Unusable(f"makes {where} write more than {LIMIT_CHARACTERS:,} characters") from None
     except jinja2.TemplateError as error:
-        raise Unusable(f"is rejected by {where}: {_reason(error.message or '')}") from None
+        raise Unusable(f"is rejected by {where}: {_of_a_row(template, error.message or '')}") from None
     except Exception as error:
         # A template is a program that came from elsewhere: whatever it raises is its fault or the row's.
-        raise Unusable(f"makes {where} fail: {_said(error)}") from None
+        said = _of_a_row(template, str(error))
+        raise Unusable(f"makes {where} fail: {type(error).__name__}: {said}") from None
     return "".join(pieces)
 
 
 @lru_cache(maxsize=64)
 def _compile(source: str, strict: bool) -> jinja2.Template:
     return (_STRICT if strict else _CHAT).from_string(source)
+
+
+def _of_a_row(template: jinja2.Template, text: str) -> str:
+    """What was said when a template met a row: marked, where it may hold words of the row."""
+    return said_by_template(template.root_render_func.__code__, text, _REASON_CHARACTERS)
 
 
 def _said(error: Exception) -> str:
@@ -94,18 +106,54 @@ def _reason(text: str) -> str:
     return printable(text, _REASON_CHARACTERS).rstrip(". ")
 
 
+class _Code(CodeGenerator):
+    """Jinja's own, with what stands between `~` put together by `_Environment.joined`."""
+
+    @optimizeconst
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        self.write("environment.joined((")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write("))")
+
+
+class _Formatter(SandboxedFormatter):
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        bounds.widths(format_spec)
+        return super().format_field(bounds.written(value), format_spec)
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        return super().convert_field(bounds.written(value), conversion)
+
+
 class _Environment(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset(("*", "**"))
+    code_generator_class = _Code
+    intercepted_binops = frozenset(("*", "**", "+", "%"))
+    joined = staticmethod(bounds.joined)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**" and isinstance(right, int | float) and abs(right) > _LARGEST_EXPONENT:
-            raise _OverSize
-        if operator == "*":
-            for repeated, count in ((left, right), (right, left)):
-                is_repetition = isinstance(repeated, str | list | tuple) and isinstance(count, int)
-                if is_repetition and len(repeated) * count > LIMIT_CHARACTERS:
-                    raise _OverSize
+        bounds.operated(operator, left, right)
         return super().call_binop(context, operator, left, right)
+
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        text, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
+        if isinstance(text, str) and (bounded := bounds.method(text, name)) is not None:
+            __obj = bounded
+        return super().call(__context, __obj, *args, **kwargs)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        if super().wrap_str_format(value) is None:
+            return None
+        form, is_map = value.__self__, value.__name__ == "format_map"
+
+        def formatted(*args: Any, **kwargs: Any) -> str:
+            given = ((), args[0]) if is_map and len(args) == 1 and not kwargs else (args, kwargs)
+            text = _Formatter(self).vformat(str(form), *given)
+            bounds.require(len(text))
+            return text
+
+        return formatted
 
 
 class _GenerationTag(Extension):
@@ -168,7 +216,66 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     """Without Jinja's own escapes for HTML."""
+    size = bounds.size_of(value)
+    bounds.require(size * max(1, indent or 0) if isinstance(indent, int) else size + len(indent or ""))
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _center(value: str, width: int = 80) -> str:
+    bounds.require(width)
+    return filters.do_center(value, width)
+
+
+def _format(value: str, *args: Any, **kwargs: Any) -> str:
+    bounds.operated("%", str(value), args or tuple(kwargs.values()))
+    return filters.do_format(value, *args, **kwargs)
+
+
+def _indent(text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+    size = len(width) if isinstance(width, str) else width
+    bounds.require(len(text) + (text.count("\n") + 1) * size)
+    return filters.do_indent(text, width, first, blank)
+
+
+@jinja2.pass_eval_context
+def _join(context: Any, value: Any, d: str = "", attribute: str | int | None = None) -> str:
+    if attribute is not None:
+        value = map(filters.make_attrgetter(context.environment, attribute), value)
+    return bounds.joined(value, str(bounds.written(d)))
+
+
+def _replace(text: Any, old: str, new: str, count: int | None = None) -> str:
+    return bounds.replaced(str(bounds.written(text)), str(old), str(new), -1 if count is None else count)
+
+
+def _round(value: float, precision: int = 0, method: Any = "common") -> float:
+    bounds.rounded(precision)
+    return filters.do_round(value, precision, method)
+
+
+def _string(value: Any) -> str:
+    return str(bounds.written(value))
+
+
+def _wordwrap(text: str, width: int = 79, break_long_words: bool = True, wrapstring: str | None = None) -> str:
+    bounds.require(len(text) * max(1, len(wrapstring or "")))
+    return filters.do_wordwrap(_CHAT, text, width, break_long_words, wrapstring)
+
+
+_BOUNDED: dict[str, Callable[..., Any]] = {
+    "tojson": _tojson,
+    "center": _center,
+    "format": _format,
+    "indent": _indent,
+    "join": _join,
+    "replace": _replace,
+    "round": _round,
+    "string": _string,
+    "wordwrap": _wordwrap,
+}
+"""Jinja's filters that may make much of little, each with its size looked at before."""
+_LEFT_OUT_FILTERS = ("pprint", "urlize", "xmlattr")
+_LEFT_OUT_GLOBALS = ("lipsum",)
 
 
 def _environment(undefined: type[jinja2.Undefined]) -> _Environment:
@@ -176,9 +283,14 @@ def _environment(undefined: type[jinja2.Undefined]) -> _Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=undefined,
+        finalize=bounds.written,
         extensions=[_GenerationTag, "jinja2.ext.loopcontrols"],
     )
-    environment.filters["tojson"] = _tojson
+    environment.filters.update(_BOUNDED)
+    for name in _LEFT_OUT_FILTERS:
+        del environment.filters[name]
+    for name in _LEFT_OUT_GLOBALS:
+        del environment.globals[name]
     given: dict[str, Callable[..., Any]] = {
         "raise_exception": _raise_exception,
         "strftime_now": _strftime_now,

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from profiles.bounded_files import read_bytes
 from profiles.problem import Problem, printable
 
 if TYPE_CHECKING:
@@ -95,11 +96,8 @@ def _text(name: str) -> str:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(_LIMIT_BYTES + 1)
+        data = read_bytes(path, _LIMIT_BYTES + 1)
         text = data.decode("utf-8")
-    except OSError as error:
-        raise Problem(str(path), f"cannot be read: {error.strerror}", "Check data.chat_template.") from None
     except UnicodeDecodeError as error:
         raise Problem(str(path), f"byte {error.start} is not UTF-8", "Save the template as UTF-8.") from None
     if len(data) > _LIMIT_BYTES:

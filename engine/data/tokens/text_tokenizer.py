@@ -73,10 +73,7 @@ class TextTokenizer:
         """Rows of the model's embedding; None when nothing tells. An id beyond them cannot be learnt."""
         self.notes = notes
         """What a person should know of the choice, one sentence each."""
-        self._backend = Tokenizer.from_str(description.backend)
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self._backend.encode_special_tokens = False
+        self._backend = _backend(description.backend)
         self.leading_ids, self.trailing_ids = self._find_frame()
         """What the tokenizer puts in front of and behind plain text, such as a beginning-of-text token."""
         self.sha256 = self._hash(description)
@@ -84,14 +81,20 @@ class TextTokenizer:
         self._piece_text = PieceText(self._backend)
         self._word_ids = WordIds.of(self._backend)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what another process makes anew."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_piece_text", "_word_ids")}
+    def to_wire(self) -> dict[str, Any]:
+        """For `engine.wire`: without what another process makes anew."""
+        made_anew = ("_backend", "_piece_text", "_word_ids")
+        kept = {name: value for name, value in self.__dict__.items() if name not in made_anew}
+        return {**kept, "backend": self._backend.to_str()}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._piece_text = PieceText(self._backend)
-        self._word_ids = WordIds.of(self._backend)
+    @classmethod
+    def from_wire(cls, state: dict[str, Any]) -> TextTokenizer:
+        made = cls.__new__(cls)
+        made.__dict__.update(state)
+        made._backend = _backend(made.__dict__.pop("backend"))
+        made._piece_text = PieceText(made._backend)
+        made._word_ids = WordIds.of(made._backend)
+        return made
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, without what the tokenizer puts around texts. Many at once are faster."""
@@ -165,6 +168,14 @@ class TextTokenizer:
             self.embedding_rows,
         ]
         return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+
+
+def _backend(text: str) -> Tokenizer:
+    made = Tokenizer.from_str(text)
+    made.no_truncation()
+    made.no_padding()
+    made.encode_special_tokens = False
+    return made
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:

@@ -15,6 +15,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from profiles.bounded_files import read_bytes
+from profiles.problem import Problem
+
 FORMAT = 2
 MANIFEST = "manifest.json"
 TRAINABLE = "trainable.safetensors"
@@ -24,6 +27,8 @@ STATE = "state.json"
 FILES = (TRAINABLE, OPTIMIZER, RANDOM, STATE)
 """What every checkpoint is made of besides its manifest."""
 
+# One of a thousand circumstances has 200 KB.
+_MOST_BYTES = 1 << 24
 _NAME = re.compile(r"step-(\d{6,})")
 _SEAL = re.compile(rb'(?P<sealed>.*),\n "sha256": "(?P<sum>[0-9a-f]{64})"\n\}\n', re.DOTALL)
 
@@ -88,11 +93,11 @@ def newest_step(root: Path) -> int | None:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the checkpoint in `folder`. Raises DamagedError."""
     try:
-        content = (folder / MANIFEST).read_bytes()
-    except FileNotFoundError:
-        raise DamagedError(f"{MANIFEST} is missing") from None
-    except OSError as error:
-        raise DamagedError(f"{MANIFEST} cannot be read ({error.strerror})") from None
+        # Never waited for, and not read without end: a worker that was taken over may have put anything there.
+        content = read_bytes(folder / MANIFEST, _MOST_BYTES)
+    except Problem as problem:
+        why = "is missing" if not (folder / MANIFEST).exists() else problem.what
+        raise DamagedError(f"{MANIFEST} {why}") from None
     try:
         fields = json.loads(content)
         if fields["format"] != 1:

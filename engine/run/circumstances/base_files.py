@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import json
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.fit.cache import read_cached, write_cached
+from profiles.bounded_files import read_json
+from profiles.problem import Problem
+from profiles.shapes.model_folder import INDEX_LIMIT_BYTES
 
 _INDEX = "model.safetensors.index.json"
 _CONFIG = "config.json"
@@ -87,15 +91,18 @@ def _weights(model: Path) -> list[str]:
     """The weight files that are loaded: copies in other formats may lie beside them."""
     if (model / "model.safetensors").is_file():
         return ["model.safetensors"]
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        return sorted({str(name) for name in json.loads((model / _INDEX).read_bytes())["weight_map"].values()})
+    with suppress(Problem, KeyError, AttributeError):
+        return sorted({str(name) for name in read_json(model / _INDEX, INDEX_LIMIT_BYTES)["weight_map"].values()})
     return []
 
 
 def _contents(path: Path, read: Callable[[int], None]) -> str:
     """Size and hash of a file. Raises OSError."""
-    with path.open("rb", buffering=0) as file:
+    # Not waited for where it is a pipe, which whoever made the folder may have put there.
+    with open(path, "rb", buffering=0, opener=_opened) as file:
         found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         # As for git: contents do not change without one of these. The number of the disk is none of them, since it may
         # be another after each start of the machine.
         stamp = [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
@@ -113,6 +120,10 @@ def _contents(path: Path, read: Callable[[int], None]) -> str:
         if _is_settled(file.fileno(), found):
             write_cached(place, {"stamp": stamp, "contents": contents})
     return contents
+
+
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _is_settled(descriptor: int, before: os.stat_result) -> bool:

@@ -16,7 +16,7 @@ from engine.run.circumstances.present import is_of_a_data_file, version_circumst
 from engine.run.circumstances.spec_fields import spec_circumstances
 from engine.run.directory import RunDirectory
 from engine.run.endings.adjusted import ANYWAY_VARIABLE
-from engine.run.lineage import read_lineage, write_lineage
+from engine.run.evidence.lineage import read_lineage, write_lineage
 from engine.run.telemetry.reading import read_state
 
 if TYPE_CHECKING:

@@ -54,7 +54,7 @@ OTHERS = frozenset(
         *("train.gradient_checkpointing", "train.offload_checkpoints", "train.probe"),
         *("evaluation.every_steps", "evaluation.answers", "evaluation.max_new_tokens"),
         *("checkpoint.every_steps", "checkpoint.keep"),
-        "privacy.seal",
+        *("privacy.seal", "privacy.samples"),
     }
 )
 """Those that decide names, places, how often one looks, and what it takes, but not what is learnt."""

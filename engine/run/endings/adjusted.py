@@ -23,7 +23,10 @@ ANYWAY_VARIABLE = "FINETUI_GO_ON_ANYWAY"
 LEARNING_RATE = "optimizer.learning_rate"
 """What a person may change for the rest of a run: the schedule goes on at its place, with this as its highest rate."""
 
-_CHANGEABLE = frozenset((*ADJUSTABLE, LEARNING_RATE))
+SEAL = "privacy.seal"
+"""The other: how surely the trainer is kept from the network."""
+
+_CHANGEABLE = frozenset((*ADJUSTABLE, LEARNING_RATE, SEAL))
 _NO_FIELDS = frozenset((EVALUATION_TOKENS, ANSWER_BATCH))
 
 

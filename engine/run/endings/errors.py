@@ -10,10 +10,8 @@ from pathlib import Path
 from engine.run.disk_room import disk_is_full
 from engine.run.endings.causes import Cause, CausedProblem, Ending
 from engine.run.endings.gpu_words import gpu_fault
+from engine.run.endings.logged import words_of
 from profiles.problem import Problem, printable
-
-_SENTENCE = 300
-"""Characters of a library's words that a sentence quotes."""
 
 
 def ending_of_error(error: BaseException) -> Ending:
@@ -61,9 +59,7 @@ def _full_disk(error: BaseException) -> BaseException | None:
 
 
 def _named(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    name = type(error).__name__
-    return printable(f"{name}: {lines[0]}" if lines else name, _SENTENCE)
+    return words_of(error).splitlines()[0]
 
 
 def _place(error: BaseException) -> str:

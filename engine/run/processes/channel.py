@@ -63,7 +63,9 @@ class Channel:
             except (BrokenPipeError, ConnectionResetError):
                 self.supervisor_gone = True
         with suppress(OSError):  # a full disk must not keep the worker from what it can still save
-            print(f"not journalled, the engine is gone: {line.decode().rstrip()}", file=sys.stderr, flush=True)
+            # Its kind and step alone: an answer, or a problem's words, may quote the data.
+            at = f" of step {step}" if isinstance(step := fields.get("step"), int) else ""
+            print(f"not journalled, the engine is gone: {kind}{at}", file=sys.stderr, flush=True)
 
     def commands(self) -> list[str]:
         """What was asked since the last call, in order, without waiting: stop, save, evaluate, sample."""

@@ -6,10 +6,12 @@ import os
 import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from engine.run.endings.logged import keep_data_out_of_errors, print_error
+from engine.run.private import PRIVATE_UMASK
 
 # Addresses of what ends with a log-in, a terminal, a multiplexer or a service. An engine uses none of them, and a
 # library that did would find nobody there once the person has gone.
@@ -51,7 +53,8 @@ def detach(log_path: Path, body: Callable[[Callable[[bytes], None]], None]) -> b
     os.setsid()
     if os.fork():
         os._exit(0)  # so that the engine leads no session, and no terminal it opens can become its own
-    os.umask(0o077)
+    os.umask(PRIVATE_UMASK)
+    keep_data_out_of_errors()
     os.chdir("/")
     nothing = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, nothing), (1, log), (2, log)):
@@ -70,8 +73,8 @@ def detach(log_path: Path, body: Callable[[Callable[[bytes], None]], None]) -> b
     try:
         body(ready)
         status = 0
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        print_error(error)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The training worker as its supervisor sees it: a child with a channel, and a watch over its silences."""
+"""The training worker as its supervisor sees it: a sealed child with a channel, and a watch over its silences."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ from engine.run.endings.adjusted import ADJUSTED_VARIABLE, ANYWAY_VARIABLE
 from engine.run.processes.channel import CHANNEL_VARIABLE
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.leash import SUPERVISOR_VARIABLE
+from engine.run.sealing.level import SOCKETS
+from engine.run.sealing.lines import SealLines
+from engine.run.sealing.trial import Prepared
 from engine.run.telemetry.records import from_line, to_line
 from engine.run.watching.stacks import STACKS_VARIABLE, Stacks
 from engine.run.watching.stall import StallWatch
+from engine.seal.sealing import start_sealed
 
 COMMAND_VARIABLE = "FINETUI_WORKER_COMMAND"
 """An environment variable with the command to run in place of the trainer, for tests; the run's path is added."""
@@ -36,9 +40,9 @@ _OOM_SCORE_ABOVE_OURS, _MOST_OOM_SCORE = 500, 1000
 class WorkerProcess:
     """A started worker, in a process group of its own, with its output in engine.log."""
 
-    def __init__(self, run: RunDirectory, adjusted: Mapping[str, Any], *, anyway: bool = False):
-        """Start it, with the fields that the ladder changed in `adjusted`; `anyway` has it go on though things changed
-        since the checkpoint. Raises OSError."""
+    def __init__(self, run: RunDirectory, adjusted: Mapping[str, Any], prepared: Prepared, *, anyway: bool = False):
+        """Start it, with the fields that the ladder changed in `adjusted`, sealed as `prepared`; `anyway` has it go on
+        though things changed since the checkpoint. Raises SealRefused, OSError."""
         command = shlex.split(os.environ.get(COMMAND_VARIABLE, "")) or module_command("engine.train.worker")
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._stacks = Stacks()
@@ -53,15 +57,31 @@ class WorkerProcess:
             "PYTHONFAULTHANDLER": "1",
         }
         environment |= {"NO_COLOR": "1", "TERM": "dumb"}  # its output is a file
-        with theirs:
-            self._process = subprocess.Popen(
+        self.seal_lines = lines = SealLines()
+        """Hear what tries to get out of the worker's seal."""
+        if prepared.level != "off":
+            environment |= lines.variables
+        try:
+            self._process, self.seal = start_sealed(
                 [*command, str(run.path)],
-                cwd=run.path,
+                prepared.places,
+                prepared.level,
+                pass_fds=[theirs.fileno(), self._stacks.fileno(), lines.guard_descriptor],
+                sockets=SOCKETS,
+                refusals=lines.refusals_descriptor,
                 env=environment,
+                cwd=run.path,
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno(), self._stacks.fileno()],
                 start_new_session=True,
             )
+        except BaseException:
+            self._channel.close()
+            self._stacks.close()
+            lines.close()
+            raise
+        finally:
+            theirs.close()
+            lines.started()
         self.pid = self._process.pid
         self.identity = ProcessIdentity.of(self.pid)
         self._pidfd = os.pidfd_open(self.pid)
@@ -133,6 +153,7 @@ class WorkerProcess:
         os.close(self._pidfd)
         self._channel.close()
         self._stacks.close()
+        self.seal_lines.close()
         return status
 
     def _be_killed_first(self) -> None:

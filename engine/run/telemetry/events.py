@@ -13,7 +13,8 @@ seal        number (of the attempt), level (required | best | off), layers [{lay
             milliseconds}], milliseconds (what the sealing took), probes {tried, refused, open [{name, answer}], hits
             (on the listener outside), control (whether the listener was reached from outside), seconds}, or null where
             none were tried, evidence (what the kernel says of the worker: see engine.seal.proof.evidence), text: what
-            keeps the worker that starts from the network, and how that was tried
+            keeps the worker that starts from the network, and how that was tried; changed [text]: what the kernel says
+            otherwise than it should be; comes after the attempt's own event
 seal_check  when (checkpoint | end), step, evidence, changed [text] (what is not as it was at the start; none is good)
 way_out     what (the call that was refused, in words), where (file:line in the code that tried, or ""), process (its
             name), pid, count (how often, since the last such event), text: something within the seal tried to get out
@@ -173,6 +174,8 @@ class RunState:
     """The fields of the last attempt's `seal` event; empty in journals of an older finetui."""
     seal_checks: int = 0
     """How often the kernel was asked about the seal since that attempt began, beside at its start."""
+    seal_last_check: Mapping[str, Any] = field(default_factory=dict)
+    """The fields of the last `seal_check` event since then, with `at`; empty before the first."""
     seal_changed: tuple[str, ...] = ()
     """What was found not to be as at the start; none is good."""
     ways_out: tuple[Mapping[str, Any], ...] = ()

@@ -95,10 +95,14 @@ class Folding:
 
     def _seal(self, event: Event) -> None:
         names = ("number", "level", "layers", "milliseconds", "probes", "evidence", "text")
-        self._values.update(seal={name: event[name] for name in names}, seal_checks=0, seal_changed=())
+        changed = [str(each) for each in event.get("changed") or ()]
+        self._values["seal"] = {name: event[name] for name in names} | {"changed": changed, "at": event.get("at")}
+        self._values.update(seal_checks=0, seal_last_check={}, seal_changed=tuple(changed))
 
     def _seal_check(self, event: Event) -> None:
         self._values["seal_checks"] += 1
+        names = ("when", "step", "evidence", "changed")
+        self._values["seal_last_check"] = {name: event[name] for name in names} | {"at": event.get("at")}
         news = (str(each) for each in event["changed"])
         self._values["seal_changed"] = tuple(dict.fromkeys((*self._values["seal_changed"], *news)))
 
@@ -165,6 +169,8 @@ class Folding:
         self._values["plan"] = {key: value for key, value in event.items() if key not in ("v", "seq", "at", "kind")}
 
     def _phase(self, event: Event) -> None:
+        if self._values["outcome"] is not None:
+            self._begin_anew()  # it is resumed: before an attempt its seal is tried
         done, total = int(event.get("done") or 0), int(event.get("total") or 0)
         detail = str(event.get("detail") or "")
         self._values.update(phase=event["phase"], phase_detail=detail, phase_done=done, phase_total=total)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from engine.run.ballast import Ballast
 from engine.run.directory import RunDirectory
+from engine.run.evidence.keeping import AuditKeeper
 from engine.run.telemetry.events import Event, RunState
 from engine.run.telemetry.folding import Folding
 from engine.run.telemetry.journal import JournalWriter
@@ -31,6 +32,8 @@ class Recording:
         self._run, self._folding = run, folding
         self._journal = JournalWriter(run.events_path)
         self._ballast = Ballast(run.ballast_path)
+        self.audit = AuditKeeper(run, lambda text: self.add("note", text=text), self.write_in_reserve)
+        """Keeps the run's evidence, of what is journalled and of who started it."""
         self._missing_records = 0
         self._unsynced_told = False
         self._snapshot_offset = 0
@@ -52,8 +55,10 @@ class Recording:
             say(f"not journalled ({error.strerror}): {kind} {printable(fields, 2000)}")
             # The run goes by it all the same: a rung that nobody could write down must not be taken again and again.
             self._folding.add({"seq": self._journal.sequence, "at": time.time(), "kind": kind, **fields})
+            self.audit.journalled(kind, fields)
             return
         self._folding.add(event)
+        self.audit.journalled(kind, fields)
         self._ballast.hold_again()
         if (doubt := self._journal.unsynced) is not None and not self._unsynced_told:
             self._unsynced_told = True

@@ -30,17 +30,19 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+WRITABLE_DTYPES = frozenset(_DTYPES)
 _ALIGNMENT = 8
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> Sealed:
-    """Write `tensors` to a new file that safetensors loads, and bring it onto the disk. Raises OSError.
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> Sealed:
+    """Write `tensors`, whose dtypes are of WRITABLE_DTYPES, and what is said about them to a new file that safetensors
+    loads, and bring it onto the disk. Raises OSError.
 
     Tensors that share memory are written each for itself; at most one of them is on the host besides what is there.
     """
     # As the library orders them, widest elements first, so that every tensor begins at a multiple of its elements.
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header: dict[str, dict[str, object]] = {}
+    header: dict[str, Mapping[str, object]] = {"__metadata__": metadata} if metadata else {}
     offset = 0
     for name in order:
         tensor = tensors[name]

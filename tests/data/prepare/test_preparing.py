@@ -20,6 +20,7 @@ from engine.data.prepare.preparing import prepare
 from engine.data.prepare.shards import Shard
 from engine.data.preview import preview
 from engine.data.tokens.reference import describe
+from engine.data.tokens.templates import KNOWN_TEMPLATES
 from engine.data.tokens.text_tokenizer import TextTokenizer
 from engine.run.directory import RunDirectory
 from engine.spec import DataSection
@@ -36,7 +37,10 @@ CHATS = [chat(number) for number in range(300)]
 
 @cache
 def tokenizer() -> TextTokenizer:
-    return TextTokenizer("chatml", describe(tokenizer_of("chatml")))
+    # With a template that finetui knows, so that little data are prepared in this process.
+    known = KNOWN_TEMPLATES["chatml"]
+    description = describe(tokenizer_of("chatml"))
+    return TextTokenizer("chatml", description, template_name=known.name, chat_template=known.text)
 
 
 @pytest.fixture(autouse=True)

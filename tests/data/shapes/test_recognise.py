@@ -225,7 +225,7 @@ def test_fields_that_change_nothing_are_named():
         ),
         (
             {"messages": [{"role": "narrator", "content": "Q"}]},
-            "has the unknown role 'narrator' in messages[0]",
+            "has the unknown role “narrator” in messages[0]",
         ),
         ({"messages": [{"role": "user"}, ANSWER]}, "has no content in messages[0]"),
         ({"messages": [USER, {"role": "assistant", "content": None}]}, "has null in messages[1].content"),

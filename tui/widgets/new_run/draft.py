@@ -7,8 +7,9 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from engine.seal.request import LEVELS, Level
 from engine.spec import RunSpec, SourceSection, parse_spec
 from profiles.problem import Problem, printable
 from tui.format import count_text, learning_rate_text
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Value = str | int | float | bool
 METHODS = ("lora", "qlora", "partial", "full")
 ADAPTERS = ("lora", "qlora")
+SEAL = "privacy.seal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,7 @@ SETTINGS = (
         _cadence_text,
         "steps",
     ),
+    Setting(SEAL, "seal", LEVELS, "how surely the trainer is kept from the network"),
 )
 
 
@@ -226,6 +229,14 @@ class Draft:
     gathered: Gathered | None = None
     """What was read of the model and data, so that no price reads them again."""
     proposal: Proposal | None = None
+    unsealed_agreed: bool = False
+    """Whether a person said that this run may train without the seal."""
+
+    @property
+    def seal(self) -> Level:
+        """How surely the trainer is to be kept from the network."""
+        usual = self.proposal.spec.privacy.seal if self.proposal is not None else "best"
+        return cast(Level, self.asked.get(SEAL, usual))
 
     @property
     def train(self) -> tuple[Path, ...]:
@@ -275,7 +286,7 @@ class Draft:
         if any(not source.source().is_plain or source.weight or source.repeats != 1 for source in self.sources):
             words += ["--set", f"data.train={sources_text(self.sources)}"]
         for dotted, value in self.asked.items():
-            words += ["--set", f"{dotted}={value_text(value)}"]
+            words += ["--seal", str(value)] if dotted == SEAL else ["--set", f"{dotted}={value_text(value)}"]
         return words
 
     def command_text(self) -> str:

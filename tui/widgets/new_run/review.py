@@ -16,6 +16,7 @@ from textual.widgets import Input, Static
 from engine.spec import RunSpec
 from profiles.problem import Problem, printable
 from tui.format import compact_text, count_text, counted, learning_rate_text, share_text
+from tui.seal_words import fix_words, level_words
 from tui.theme import Look, look_of
 from tui.widgets.new_run.draft import Draft, check_name
 from tui.widgets.new_run.memory import MemoryForecast
@@ -24,6 +25,8 @@ from tui.widgets.new_run.sources import Sources
 from tui.widgets.new_run.text import drawable, facts, problem_text
 
 if TYPE_CHECKING:
+    from engine.seal.ability import Ability
+
     from engine.propose import Proposal
     from engine.run.directory import RunDirectory
     from engine.run.surviving.session_limits import Caution
@@ -64,6 +67,7 @@ class ReviewStep(Vertical):
         self.room: Room | None = None
         """What is known of the memory, once it turned out to be taken."""
         self.launching = False
+        self._ability: Ability | None = None
 
     def compose(self) -> ComposeResult:
         with Vertical(id="name-row"):
@@ -99,7 +103,10 @@ class ReviewStep(Vertical):
     def spec(self) -> RunSpec:
         """What is launched."""
         spec = self.proposal.spec
-        return spec.model_copy(update={"name": self.draft.name}) if self.draft.name else spec
+        changes: dict[str, object] = {"name": self.draft.name} if self.draft.name else {}
+        if self.draft.seal != spec.privacy.seal:
+            changes["privacy"] = spec.privacy.model_copy(update={"seal": self.draft.seal})
+        return spec.model_copy(update=changes)
 
     def open(self, draft: Draft) -> None:
         """Show the run that `draft` describes."""
@@ -111,6 +118,16 @@ class ReviewStep(Vertical):
         self._show()
         self.page.focus()
         self._look_at_session()
+
+    def tell_ability(self, ability: Ability) -> None:
+        """What this machine can hold of a seal is known."""
+        self._ability = ability
+        self.reseal()
+
+    def reseal(self) -> None:
+        """Show the draft's seal as it is now."""
+        if self.draft.proposal is not None:
+            self._show()
 
     def on_resize(self) -> None:
         if self.draft.proposal is not None:
@@ -229,6 +246,7 @@ class ReviewStep(Vertical):
             ("length", f"{count_text(spec.data.sequence_length)} tokens{between}{self._packing(spec)}"),
             ("training", f"{self._extent(spec)}{between}{rows_per_step} rows a step"),
             ("rate", between.join((learning_rate_text(spec.optimizer.learning_rate), *self._rate(spec)))),
+            ("seal", self._seal(spec)),
         ]
 
     def _learnt(self, spec: RunSpec) -> str:
@@ -260,6 +278,12 @@ class ReviewStep(Vertical):
 
     def _packing(self, spec: RunSpec) -> str:
         return "packed" if spec.data.packing else "one conversation a row"
+
+    def _seal(self, spec: RunSpec) -> str:
+        """What the level means here, and what an administrator may do where a layer is missing."""
+        level, ability = spec.privacy.seal, self._ability
+        fix = fix_words(ability) if ability is not None and level != "off" else ""
+        return level_words(level, ability) + (f"\nfix: {fix}" if fix else "")
 
     def _extent(self, spec: RunSpec) -> str:
         if spec.train.max_steps is not None:

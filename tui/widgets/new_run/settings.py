@@ -17,17 +17,20 @@ from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
 from profiles.problem import Problem
+from tui.seal_words import level_words
 from tui.theme import Look, look_of
-from tui.widgets.new_run.draft import SETTINGS, Draft, Setting, Value, check
+from tui.widgets.new_run.draft import SEAL, SETTINGS, Draft, Setting, Value, check
 from tui.widgets.new_run.memory import MemoryForecast
 from tui.widgets.new_run.text import cut, drawable, problem_line, problem_text
 from tui.widgets.painted import Painted
 
 if TYPE_CHECKING:
+    from engine.seal.ability import Ability
+
     from engine.propose import Proposal
 
 LABEL_COLUMN, LABEL_WIDTH, VALUE_WIDTH, REASON_COLUMN = 3, 16, 10, 38
-USUAL_ROWS = 13
+USUAL_ROWS = 14
 """Settings that mean something at once: all of them for adapters without recomputing."""
 # A held arrow key changes the value many times a second; only where it comes to rest is worth pricing.
 REST_SECONDS = 0.12
@@ -123,12 +126,19 @@ class SettingsStep(Vertical):
     }
     SettingsStep #edit:ansi { text-style: reverse; }
     SettingsStep MemoryForecast { margin-top: 1; padding: 0 3; }
+    SettingsStep.-tight MemoryForecast { margin-top: 0; }
     SettingsStep.-low MemoryForecast { height: 2; margin-top: 0; }
     SettingsStep.-low #why { margin-top: 0; min-height: 1; max-height: 1; }
     """
 
     class Done(Message):
         """A person is content with the settings."""
+
+    class Changed(Message):
+        """A person has set a value, or taken one back."""
+
+    class Unsealing(Message):
+        """A person is about to do without the seal, and was not asked yet."""
 
     def __init__(self, propose: Callable[[Draft], Proposal], id: str):
         super().__init__(id=id)
@@ -141,6 +151,7 @@ class SettingsStep(Vertical):
         self._going = False
         self._pricing = False
         self._rest: Timer | None = None
+        self._ability: Ability | None = None
 
     def compose(self) -> ComposeResult:
         yield SettingsTable()
@@ -166,7 +177,8 @@ class SettingsStep(Vertical):
         self.table.step = self
 
     def on_resize(self) -> None:
-        self.set_class(self.size.height < USUAL_ROWS + 8, "-low")
+        self.set_class(self.size.height < USUAL_ROWS + 8, "-tight")
+        self.set_class(self.size.height < USUAL_ROWS + 7, "-low")
 
     def open(self, draft: Draft) -> None:
         """Show proposed settings for the model and data in `draft`; what was changed before is kept."""
@@ -174,6 +186,16 @@ class SettingsStep(Vertical):
         self._accepted, self._going = {}, False
         self.table.focus()
         self._price()
+
+    def tell_ability(self, ability: Ability) -> None:
+        """What this machine can hold of a seal is known."""
+        self._ability = ability
+        if self.proposal is not None:
+            self._refresh()
+
+    def resealed(self) -> None:
+        """The draft has another seal: show and price it."""
+        self._changed()
 
     def value(self, setting: Setting) -> Value:
         """The value that stands in the table: a person's own, or the proposed one."""
@@ -183,6 +205,8 @@ class SettingsStep(Vertical):
     def reason(self, setting: Setting) -> str:
         """Why the value is what it is."""
         assert self.proposal is not None
+        if setting.field == SEAL:
+            return level_words(str(self.value(setting)), self._ability)
         if setting.field not in self.draft.overrides:
             return self.proposal.reasons.get(setting.field, setting.meaning)
         assert self._untouched is not None, "set with every proposal"
@@ -263,6 +287,9 @@ class SettingsStep(Vertical):
             return False
         if value == self.value(setting):
             return True
+        if (setting.field, value) == (SEAL, "off") and not self.draft.unsealed_agreed:
+            self.post_message(self.Unsealing())
+            return True
         if self._untouched is not None and value == setting.value(self._untouched.spec):
             self.draft.overrides.pop(setting.field, None)
         else:
@@ -275,6 +302,7 @@ class SettingsStep(Vertical):
         self._explain()
 
     def _changed(self) -> None:
+        self.post_message(self.Changed())
         self._problem = None
         self._pricing = True
         self._refresh()

@@ -18,6 +18,8 @@ from tui.widgets.new_run.places import Place, former_specs, found_data, model_pl
 from tui.widgets.plan.sources import PlanSources
 
 if TYPE_CHECKING:
+    from engine.seal.ability import Ability
+
     from engine.data.preview import DataPreview
     from engine.propose import Gathered, Proposal
     from engine.run.directory import RunDirectory
@@ -78,6 +80,12 @@ def _cautions() -> Sequence[Caution]:
     return cautions_before_start()
 
 
+def _ability() -> Ability:
+    from tui.source import seal_ability
+
+    return seal_ability()
+
+
 def _launch(spec: RunSpec, wait: bool) -> RunDirectory:
     from engine.run.launch import launch
 
@@ -100,6 +108,8 @@ class Sources:
     """Whether the memory that a run needs is free at this moment, and who holds it. Raises Problem."""
     cautions: Callable[[], Sequence[Caution]] = _cautions
     """What would end a run that is started now, such as logging out."""
+    ability: Callable[[], Ability] = _ability
+    """What this machine can hold of a seal."""
     launch: Callable[[RunSpec, bool], RunDirectory] = _launch
     """Start the run detached, or let it wait in the queue until its memory is free. Raises Problem."""
     model_places: Callable[[], Sequence[Place]] = lambda: model_places(former_specs())

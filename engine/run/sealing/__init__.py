@@ -1,0 +1,1 @@
+"""How a run's seal is set up, tried before each attempt, and watched while its worker lives."""

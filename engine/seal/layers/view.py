@@ -1,0 +1,207 @@
+"""What of the file system is shown: a root of its own, in which there is what was named, under the names by which it
+was called, and nothing else. It is a list of what there is, not of what is hidden: sockets, keys and other people's
+files need not be known to be out of reach, also for what Landlock does not look at (chmod, connect to a path)."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from engine.seal.layers import linux
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
+"""Come back empty, writable and private; in memory, half of the machine's at most, which is what /dev/shm has anyway
+and torch's shared tensors need."""
+_LINKS = {"/dev/fd": "/proc/self/fd", "/dev/stdin": "fd/0", "/dev/stdout": "fd/1", "/dev/stderr": "fd/2"}
+_KERNEL_OWN = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
+"""Read-only: from there root could still have the kernel run programs outside (core_pattern)."""
+_READ, _WRITE, _EMPTY = range(3)
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
+"""Or not for this user, sealed or not."""
+_MOST_LINKS = 40
+"""On one path, as in the kernel."""
+
+_READ_ONLY, _NO_SETUID, _NO_DEVICES, _NO_EXECUTION = 1, 2, 4, 8
+_REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 32, 4096, 16384, 1 << 18
+_DETACH = 2
+_HERE, _ALL_BELOW = -100, 0x8000  # AT_FDCWD, AT_RECURSIVE
+
+
+class _Attributes(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in ("set", "cleared", "propagation", "user_namespace")]
+
+
+class View:
+    """What is to be shown, found out, and opened, before anything is covered."""
+
+    def __init__(self, read: Iterable[str], write: Iterable[str]) -> None:
+        self.places: dict[str, int] = {}
+        """By real path: how it is shown."""
+        self.links: dict[str, str] = dict(_LINKS)
+        for path in read:
+            self._name(path, _READ)
+        for path in write:
+            self._name(path, _EMPTY if path in SCRATCH else _WRITE)
+        for path in SCRATCH:
+            if os.path.isdir(path):
+                self._name(os.path.realpath(path), _EMPTY)
+        self.gaps: list[str] = []
+        self._sources: dict[str, int] = {}
+
+    def show(self, empty: Iterable[str]) -> list[str]:
+        """Make it this process's root, in a mount namespace of its own; the paths that are shown. `gaps` says then what
+        could not be done, each the end of a sentence. `empty`: folders that are made where nothing shows them. Raises
+        OSError where files are as they were."""
+        linux.mount(None, "/", None, _RECURSIVE | _PRIVATE)
+        self._open()
+        base = next(each for each in ("/tmp", "/run", "/dev/shm", "/usr") if os.path.isdir(each))
+        linux.mount("tmpfs", base, "tmpfs", _NO_SETUID | _NO_DEVICES, "mode=755")
+        try:
+            shown = self._fill(base, empty)
+            _make_root(base)
+        except OSError:
+            linux.call("umount2", os.fsencode(base), _DETACH)
+            raise
+        return shown
+
+    def _fill(self, base: str, empty: Iterable[str]) -> list[str]:
+        shown = []
+        for path in sorted(self.places):
+            if self._shown_already(path):
+                continue
+            try:
+                self._put(path, base + path if path != "/" else base)
+                shown.append(path)
+            except OSError as error:
+                self.gaps.append(f"{path} is not shown: {error.strerror}")
+        for path, target in self.links.items():
+            self._link(base, path, target)
+        for path in empty:
+            self._make_folder(base + path)
+        for source in self._sources.values():
+            os.close(source)
+        for path in _KERNEL_OWN:
+            self._keep_unwritten(base, path)
+        linux.mount(None, base, None, _REMOUNT | _BIND | _READ_ONLY | _NO_SETUID | _NO_DEVICES)
+        return shown
+
+    def _name(self, path: str, how: int) -> None:
+        """Follow `path` as the kernel would, to its last part: links on the way are made anew, and so is what is a link
+        itself, which shows nothing of what it leads to."""
+        real, rest, links = "", [part for part in path.split("/") if part not in ("", ".")], 0
+        while rest:
+            part = rest.pop(0)
+            if part == "..":
+                real = real.rpartition("/")[0]
+                continue
+            here = f"{real}/{part}"
+            try:
+                target = os.readlink(here)
+            except OSError:
+                real = here
+                continue
+            self.links[here] = target
+            links += 1
+            if not rest or links > _MOST_LINKS:
+                return
+            if target.startswith("/"):
+                real = ""
+            rest = [part for part in target.split("/") if part not in ("", ".")] + rest
+        real = real or "/"
+        self.places[real] = max(how, self.places.get(real, _READ))
+
+    def _open(self) -> None:
+        for path, how in list(self.places.items()):
+            if how == _EMPTY:
+                continue
+            try:
+                self._sources[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            except OSError as error:
+                if how == _WRITE or error.errno not in _NOT_THERE:
+                    self.gaps.append(f"{path} is not shown: {error.strerror}")
+                del self.places[path]
+
+    def _put(self, path: str, at: str) -> None:
+        how = self.places[path]
+        if how == _EMPTY:
+            os.makedirs(at, exist_ok=True)
+            linux.mount("tmpfs", at, "tmpfs", _NO_SETUID | _NO_DEVICES, "mode=1777")
+            return
+        source = f"/proc/self/fd/{self._sources[path]}"
+        if not os.path.lexists(at):
+            os.makedirs(os.path.dirname(at), exist_ok=True)
+            if os.path.isdir(source):
+                os.mkdir(at)
+            else:
+                os.close(os.open(at, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        linux.mount(source, at, None, _BIND | _RECURSIVE)
+        if how == _READ and path != "/proc":
+            _make_read_only(at)
+
+    def _shown_already(self, path: str) -> bool:
+        """Whether the folder that it lies in is shown in the same way. What may only be read within one that may be
+        written keeps its content so; what may be written within one that may only be read can be."""
+        how = self.places[path]
+        while path != "/":
+            path = os.path.dirname(path)
+            if path in self.places:
+                return self.places[path] == how != _EMPTY
+        return False
+
+    def _link(self, base: str, path: str, target: str) -> None:
+        at = base + path
+        if os.path.lexists(at):
+            return
+        try:
+            os.makedirs(os.path.dirname(at), exist_ok=True)
+            os.symlink(target, at)
+        except OSError as error:
+            self.gaps.append(f"{path} is not shown: {error.strerror}")
+
+    def _make_folder(self, at: str) -> None:
+        """As far as that can be; what needs it will say so."""
+        try:
+            os.makedirs(at, exist_ok=True)
+        except OSError:
+            pass
+
+    def _keep_unwritten(self, base: str, path: str) -> None:
+        at = base + path
+        try:
+            linux.mount(at, at, None, _BIND | _RECURSIVE)
+            _make_read_only(at)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                self.gaps.append(f"{path} could be written to: {error.strerror}")
+
+
+def _make_root(base: str) -> None:
+    os.chdir(base)
+    try:
+        linux.call("pivot_root", b".", b".")
+        linux.call("umount2", b".", _DETACH)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # What the machine was started from (an initial RAM disk) can be left only so.
+        linux.call("chroot", b".")
+    os.chdir("/")
+
+
+def _make_read_only(path: str) -> None:
+    """The mount at `path`, and those below it where the kernel can (5.12). Raises OSError."""
+    only = _Attributes(_READ_ONLY, 0, 0, 0)
+    try:
+        linux.call("mount_setattr", _HERE, os.fsencode(path), _ALL_BELOW, ctypes.byref(only), ctypes.sizeof(only))
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        # Flags that were set before this namespace are locked, and leaving one out would be refused. statvfs tells them
+        # by mount's own numbers.
+        locked = os.statvfs(path).f_flag & (_NO_SETUID | _NO_DEVICES | _NO_EXECUTION)
+        linux.mount(None, path, None, _REMOUNT | _BIND | _READ_ONLY | locked)

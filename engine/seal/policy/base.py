@@ -1,0 +1,96 @@
+"""What every sealed process may read: its interpreter, its libraries, the system's, and what the kernel tells."""
+
+from __future__ import annotations
+
+import os
+import site
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from engine.seal.policy.devices import COMMON_DEVICES
+from engine.seal.policy.links import hops
+from engine.seal.policy.places import Places
+
+READ_VARIABLE, WRITE_VARIABLE = "FINETUI_SEAL_READ", "FINETUI_SEAL_WRITE"
+"""Environment variables with further places, divided as in PATH: for installations that nobody foresaw, and tests."""
+
+_ROOT = Path(__file__).resolve().parents[3]
+_SYSTEM = (
+    *("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store", "gnu/store"),
+    *("opt/cuda*", "opt/rocm*", "opt/nvidia*", "opt/intel", "run/opengl-driver"),
+    # How libraries are found, what time it is and whose files these are. Of the network nothing but what says that
+    # localhost is 127.0.0.1.
+    *("etc/ld.so.cache", "etc/ld.so.preload", "etc/ld.so.conf", "etc/ld.so.conf.d", "etc/alternatives"),
+    *("etc/localtime", "etc/timezone", "etc/passwd", "etc/group", "etc/nsswitch.conf", "etc/hosts"),
+    *("etc/protocols", "etc/services", "etc/os-release", "etc/locale.alias", "etc/mime.types", "etc/nvidia"),
+    *("proc", "sys"),
+)
+_FOLDER_VARIABLES = ("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH", "ROCM_PATH", "ROCM_HOME", "CONDA_PREFIX")
+
+
+def base_places(environment: Mapping[str, str]) -> Places:
+    """For a process with this environment."""
+    read = [
+        *_python(environment),
+        *_system(),
+        *_of_variables(environment, _FOLDER_VARIABLES),
+        environment.get("PYTHONPYCACHEPREFIX", ""),
+        *environment.get("LD_PRELOAD", "").replace(":", " ").split(),
+        *_listed(environment, READ_VARIABLE),
+    ]
+    return Places(
+        read=_there(read),
+        write=_there(_listed(environment, WRITE_VARIABLE)),
+        devices=_there(COMMON_DEVICES),
+    )
+
+
+def _there(paths: Iterable[str]) -> tuple[str, ...]:
+    found = dict.fromkeys(each for path in paths if path.startswith("/") for each in hops(path))
+    return tuple(str(path) for path in found if os.path.lexists(path))
+
+
+def _listed(environment: Mapping[str, str], name: str) -> list[str]:
+    return [part for part in environment.get(name, "").split(os.pathsep) if part]
+
+
+def _python(environment: Mapping[str, str]) -> Iterator[str]:
+    """The interpreter, the environment that it belongs to, and where its modules lie."""
+    yield from (sys.executable, sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, str(_ROOT))
+    # The first is the folder of the program or the one it was started in, which no module of ours is taken from.
+    known = sys.path[0 if sys.flags.safe_path else 1 :]
+    folders = [*known, *_listed(environment, "PYTHONPATH"), *site.getsitepackages(), *_editable()]
+    if site.ENABLE_USER_SITE:
+        folders.append(site.getusersitepackages())
+    yield from (folder for folder in folders if not _is_too_much(folder))
+
+
+def _editable() -> Iterator[str]:
+    """Packages that are run from where they are written (`pip install -e`): setuptools keeps their places in a module
+    that every start of this interpreter loads; others are in sys.path."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("__editable__"):
+            yield from map(str, getattr(module, "MAPPING", {}).values())
+
+
+def _is_too_much(folder: str) -> bool:
+    """Whether the home folder lies in it."""
+    return Path.home().resolve().is_relative_to(Path(folder).resolve())
+
+
+def _system() -> Iterator[str]:
+    root = Path("/")
+    for pattern in _SYSTEM:
+        yield from map(str, root.glob(pattern))
+    for path in (root / "etc/ld.so.conf", *root.glob("etc/ld.so.conf.d/*.conf")):
+        try:
+            lines = path.read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        yield from (line.strip() for line in lines)  # those that are folders begin with a slash
+
+
+def _of_variables(environment: Mapping[str, str], names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        yield from (folder for folder in _listed(environment, name) if not _is_too_much(folder))

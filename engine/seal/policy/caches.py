@@ -1,0 +1,40 @@
+"""Where sealed processes keep what libraries would keep in the home folder, which is closed to them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from engine.fit.cache import cache_root
+
+# Of a run that takes weeks, what lies untouched for so long is still not in use.
+_LEFT_SECONDS = 30 * 86400
+
+
+def library_caches() -> Path:
+    """What libraries compiled or unpacked. Only sealed processes write here, and only they run what lies here."""
+    return cache_root() / "libraries"
+
+
+def bytecode() -> Path:
+    """What Python compiles of modules, where it cannot be kept beside them."""
+    return library_caches() / "bytecode"
+
+
+def scratch() -> Path:
+    """Temporary files. Not /tmp, which is everybody's where the kernel gives no private one, and memory where it
+    does."""
+    return cache_root() / "scratch"
+
+
+def clear_scratch() -> None:
+    """Remove what processes left behind there that were killed, a month after."""
+    with suppress(OSError):
+        for path in scratch().iterdir():
+            if path.lstat().st_mtime < time.time() - _LEFT_SECONDS:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()

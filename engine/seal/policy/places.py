@@ -1,0 +1,115 @@
+"""Which files and devices a sealed process gets: what its work needs, by name and by where its links lead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.fit.cache import cache_root
+from engine.seal.policy.caches import clear_scratch, library_caches, scratch
+from engine.seal.policy.devices import gpu_devices, touch_gpu
+from engine.seal.policy.links import hops, with_links
+
+if TYPE_CHECKING:
+    from engine.run.directory import RunDirectory
+    from engine.spec import RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What one sealed process may use beside what every one may: its interpreter, its libraries and the system's."""
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+
+    def __or__(self, other: Places) -> Places:
+        return Places(
+            _once(self.read + other.read), _once(self.write + other.write), _once(self.devices + other.devices)
+        )
+
+
+def reading_places(paths: Iterable[Path | str], write: Iterable[Path | str] = ()) -> Places:
+    """For a process that reads `paths`, with all that links in them lead to, and writes below `write`."""
+    return Places(read=_once(each for path in paths for each in with_links(path)), write=_written(write))
+
+
+def data_places(paths: Iterable[Path | str], write: Iterable[Path | str] = ()) -> Places:
+    """For a process that reads rows or a tokenizer's files. What it makes of them is kept in a folder of `write`."""
+    return reading_places(paths, (scratch(), *write))
+
+
+def computing_places() -> Places:
+    """For a process that loads torch: the GPUs, and where its libraries keep what they compiled."""
+    touch_gpu()
+    return Places(write=_written((library_caches(), scratch(), "/dev/shm")), devices=tuple(gpu_devices()))
+
+
+def preparing_places(model: Path, data: Mapping[str, Any]) -> Places:
+    """For a process that prepares data as a spec's data section says, given as JSON types. Raises Problem where
+    pseudonyms are asked for and their key can neither be read nor made."""
+    from engine.data.personal.key import key_path, pseudonym_key
+
+    named = [data.get("held_out"), *_list(data.get("train")), *_list(data.get("benchmarks"))]
+    read = [model, *(each.get("path") if isinstance(each, Mapping) else each for each in named)]
+    template = str(data.get("chat_template", ""))
+    if template.endswith(".jinja"):
+        read.append(template)
+    if data.get("personal") == "pseudonymise":
+        pseudonym_key()  # made out here, since the folder that it lies in is closed within
+        read.append(key_path())
+    kept = (cache_root() / "prepared", cache_root() / "tokenizers")
+    return data_places((each for each in read if isinstance(each, str | Path)), kept)
+
+
+def training_places(run: RunDirectory, spec: RunSpec) -> Places:
+    """For a run's worker. Raises what `preparing_places` raises.
+
+    It writes many things into the run's folder, some beside each other and whole or not at all, so that it is given all
+    of that; but what it was asked, and what its supervisor wrote down, stays as it is where a namespace can see to
+    it."""
+    from engine.fit.memory_rows import measured_folder
+
+    clear_scratch()
+    prepared = preparing_places(spec.model.path, spec.data.model_dump(mode="json"))
+    kept = Places(read=tuple(map(str, (run.spec_path, run.environment_path, run.events_path))))
+    return prepared | kept | reading_places((), (run.path, cache_root(), measured_folder())) | computing_places()
+
+
+def chat_places(run: RunDirectory) -> Places:
+    """For the process that answers as a run's base and tuned model. It writes nothing of the run, and looks at the
+    data only for how a question and an answer were put together."""
+    return _result_places(run) | reading_places((run.spec().data.train[0].path,)) | computing_places()
+
+
+def export_places(run: RunDirectory, folder: Path) -> Places:
+    """For the process that writes a run's result into a folder below `folder`."""
+    return _result_places(run) | reading_places((), write=(folder,)) | computing_places()
+
+
+def _result_places(run: RunDirectory) -> Places:
+    # What the run's worker wrote is not followed: a link in it leads wherever that process wanted.
+    return reading_places((run.spec().model.path,)) | Places(read=(str(run.path),))
+
+
+def _list(value: object) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _written(paths: Iterable[Path | str]) -> tuple[str, ...]:
+    """Those that are there, or could be made. With the links on the way."""
+    found: list[str] = []
+    for path in map(Path, paths):
+        try:
+            if not path.exists():
+                path.mkdir(mode=0o700, parents=True)
+        except OSError:
+            continue  # who writes there will be told why not
+        found += map(str, hops(path))
+    return _once(found)
+
+
+def _once(paths: Iterable[str] | Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(paths))

@@ -1,0 +1,217 @@
+"""Pickled weights through the real command and its sealed child: bit for bit what they were, or refused by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import tiny
+import torch
+from command import Finetui
+from pickled_models import WHOLE, hostile, pickled, plain_pickle, repack, save, weights_of
+from pty_app import PtyApp
+from waiting import wait_until
+
+from engine.convert.pickled_folder import find_pickles
+from engine.convert.request import convert_model
+from profiles.geometry import inspect_model
+from profiles.problem import Problem
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In bfloat16 and untied, so that dtypes and both matrices can be compared."""
+    return tiny.make_model(tmp_path_factory.mktemp("convert") / "base", tied=False, dtype="bfloat16")
+
+
+def same(found: dict[str, torch.Tensor], meant: dict[str, torch.Tensor]) -> bool:
+    def bits(tensor: torch.Tensor) -> tuple[Any, ...]:
+        return tensor.dtype, tensor.shape, tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+    return found.keys() == meant.keys() and all(bits(found[name]) == bits(meant[name]) for name in meant)
+
+
+@pytest.mark.parametrize(("shards", "zipped"), [(1, True), (1, False), (3, True)])
+def test_a_model_comes_out_as_it_went_in(finetui: Finetui, base: Path, tmp_path: Path, shards: int, zipped: bool):
+    folder = pickled(base, tmp_path / "old", shards, zipped=zipped)
+    (folder / "modeling_evil.py").write_text("raise SystemExit\n")
+    refused = finetui("inspect", folder)
+    assert refused.status == 2 and f"finetui convert {folder} --into {folder}-safetensors" in refused.stderr
+    done = finetui("convert", folder, "--into", tmp_path / "new", "--yes", "--json")
+    assert done.status == 0, done.stderr
+    told = done.json()
+    assert told["problems"] == [] and any("modeling_evil.py" in note for note in told["notes"])
+    assert same(weights_of(tmp_path / "new"), weights_of(base))
+    copied = {path.name for path in folder.iterdir()} - {path.name for path in folder.glob("*.bin*")}
+    assert {path.name for path in (tmp_path / "new").glob("[!m]*")} == copied - {"modeling_evil.py"}
+    assert inspect_model(tmp_path / "new").problems == ()
+    held = {each["layer"] for each in told["seal"]["layers"] if each["held"]}
+    assert held or told["seal"]["layers"]  # what holds is told, whatever this machine allows
+    again = finetui("convert", folder, "--into", tmp_path / "new", "--yes")
+    assert (again.status, "is not empty" in again.stderr) == (2, True)
+
+
+def test_odd_tensors_keep_their_values(base: Path, tmp_path: Path):
+    folder = pickled(base, tmp_path / "old")
+    shared = torch.randn(6, 4)
+    numbers = torch.tensor([float("nan"), float("inf"), -0.0])
+    odd = {
+        "embedding": shared,
+        "head": shared,
+        "part": shared[2:4],
+        "turned": torch.arange(12.0).reshape(3, 4).t(),
+        "every second": torch.arange(10)[::2],
+        "not numbers": numbers,
+        "scalar": torch.tensor(7, dtype=torch.int8),
+        "empty": torch.zeros(0, 4),
+        "flags": torch.tensor([True, False]),
+        "parameter": torch.nn.Parameter(torch.randn(3)),
+    }
+    save(odd, folder / WHOLE)
+    done = convert_model(find_pickles(folder), tmp_path / "new")
+    assert same(weights_of(tmp_path / "new"), {name: tensor.detach() for name, tensor in odd.items()})
+    (note,) = done.notes
+    assert "embedding, head, part shared their numbers" in note
+    assert done.tensors == len(odd)
+
+
+EXPECTED = {
+    "a call in place of a tensor": "asks to run posix.system",
+    "a call beside tensors": "asks to run posix.system",
+    "eval": "asks to run builtins.eval",
+    "a number": "key epoch: is a number, not a tensor",
+    "a list": "holds a list, not tensors by name",
+    "an optimizer": "holds an optimizer's state, no model weights",
+    "a training's checkpoint": "key state_dict: holds the tensors among other things",
+    "a key that is no text": "key 1: is no name of a tensor",
+    "numbers of nothing": "it repeats the same numbers",
+    "the same numbers a thousand times": "it repeats the same numbers",
+    "a sparse tensor": "sparse",
+    "complex numbers": "complex64",
+    "no tensor": "holds no tensor",
+    "memory": "take more memory",
+    "a reserved name": "is no name of a tensor",
+}
+
+
+@pytest.mark.parametrize("case", EXPECTED)
+def test_what_is_more_than_weights_is_refused_by_name(base: Path, tmp_path: Path, case: str):
+    mark = tmp_path / "it ran"
+    folder = pickled(base, tmp_path / "old")
+    save(hostile(mark)[case], folder / WHOLE)
+    with pytest.raises(Problem) as refused:
+        convert_model(find_pickles(folder), tmp_path / "new")
+    assert EXPECTED[case] in str(refused.value) and str(folder) in refused.value.where
+    assert not mark.exists() and sorted(path.name for path in tmp_path.iterdir()) == ["old"]
+
+
+def test_files_that_torch_did_not_write(base: Path, tmp_path: Path):
+    folder = pickled(base, tmp_path / "old")
+    path, mark = folder / WHOLE, tmp_path / "it ran"
+    weights = path.read_bytes()
+    script = tmp_path / "script.pt"
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), script)
+
+    def refusal() -> str:
+        with pytest.raises(Problem) as refused:
+            convert_model(find_pickles(folder), tmp_path / "new")
+        assert not (tmp_path / "new").exists()
+        return str(refused.value)
+
+    repack(path)
+    assert "is packed, which torch.save never does" in refusal()
+    path.write_bytes(weights[: len(weights) // 2])
+    assert "cut off or damaged" in refusal()
+    path.write_bytes(script.read_bytes())
+    assert "TorchScript" in refusal()
+    plain_pickle(hostile(mark)["a call in place of a tensor"], path)
+    assert "asks to run posix.system" in refusal()
+    plain_pickle({"a": [1, 2]}, path)
+    assert "loading of weights alone does not read" in refusal()
+    path.write_bytes(b"GGUF" + bytes(1000))
+    assert "is a GGUF file" in refusal()
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 6629824\n")
+    assert "Git LFS pointer" in refusal()
+    path.unlink()
+    os.mkfifo(path)
+    assert "is a pipe" in refusal()
+    assert not mark.exists()
+
+
+def test_folders_that_do_not_tell_what_their_weights_are(base: Path, tmp_path: Path):
+    def refusal(folder: Path) -> str:
+        with pytest.raises(Problem) as refused:
+            find_pickles(folder)
+        return str(refused.value)
+
+    assert "has safetensors already" in refusal(base)
+    folder = pickled(base, tmp_path / "sharded", 3)
+    index = folder / f"{WHOLE}.index.json"
+    told = json.loads(index.read_text())
+    index.write_text(json.dumps({"weight_map": {**told["weight_map"], "a": "../../evil.bin"}}))
+    assert "'../../evil.bin', no file name here" in refusal(folder)
+    index.write_text(json.dumps({"weight_map": {**told["weight_map"], "a": "gone.bin"}}))
+    assert "names gone.bin, which the folder does not have" in refusal(folder)
+    name, file = next(iter(told["weight_map"].items()))
+    index.write_text(json.dumps({"weight_map": {**told["weight_map"], "absent.weight": file}}))
+    with pytest.raises(Problem, match=r"tensor absent\.weight: is not in this file, though the index says so"):
+        convert_model(find_pickles(folder), tmp_path / "new")
+    del told["weight_map"][name]
+    index.write_text(json.dumps(told))
+    with pytest.raises(Problem, match="is in this file, and the index does not know it"):
+        convert_model(find_pickles(folder), tmp_path / "new")
+    index.unlink()
+    assert len(find_pickles(folder).files) == 3
+    (folder / file).unlink()
+    assert "has 2 of the 3 weight files" in refusal(folder)
+    other = pickled(base, tmp_path / "other")
+    (other / WHOLE).rename(other / "optimizer.pt")
+    assert "optimizer.pt is another part of a training" in refusal(other)
+    (other / "a.pt").write_bytes(b"1")
+    (other / "b.pt").write_bytes(b"1")
+    assert "nothing tells which is the model" in refusal(other)
+    (other / "consolidated.00.pth").write_bytes(b"1")
+    assert "Meta's own layout" in refusal(other)
+
+
+def test_a_person_is_asked_on_a_terminal_and_nobody_is_assumed_to_agree(finetui: Finetui, base: Path, tmp_path: Path):
+    folder = pickled(base, tmp_path / "old")
+    refused = finetui("convert", folder, "--into", tmp_path / "new", stdin="y\n")
+    assert refused.status == 2 and "add --yes" in refused.stderr
+    command = finetui.argv("convert", folder, "--into", tmp_path / "new")
+    for answer, there in (("\n", False), ("y\n", True)):
+        with PtyApp(command, finetui.environ(), columns=120, rows=24) as app:
+            app.wait_for("Open it? [y/N]", 60)
+            assert "A pickle is a small program" in app.text
+            app.type(answer)
+            assert app.wait_for_exit(120) == 0
+        assert (tmp_path / "new").exists() == there
+
+
+def test_killed_in_the_middle_it_leaves_nothing_of_the_target(base: Path, tmp_path: Path):
+    folder = pickled(base, tmp_path / "old", 3)
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from engine.convert.request import convert_model; from engine.convert.pickled_folder import find_pickles\n"
+        "def tell(detail, done, total):\n"
+        "    if done and detail.startswith('writing'): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "convert_model(find_pickles(Path(sys.argv[1])), Path(sys.argv[2]), tell)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder), str(tmp_path / "new")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    wait_until(lambda: not any(map(_is_converting, psutil.process_iter(["cmdline", "status"]))))
+    assert not (tmp_path / "new").exists()
+    convert_model(find_pickles(folder), tmp_path / "new")
+    assert same(weights_of(tmp_path / "new"), weights_of(base))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+
+
+def _is_converting(process: psutil.Process) -> bool:
+    return process.info["status"] != psutil.STATUS_ZOMBIE and "engine.convert" in (process.info["cmdline"] or ())

@@ -1,0 +1,214 @@
+"""The audit log: only ever added to, by several at once, and what was done to it since is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_ledger import Ledger
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recorded_runs import audit_of
+
+from engine.modules import module_environment
+from engine.run.directory import RunDirectory, create_run, runs_root
+from engine.run.evidence.audit import audit_path, read_audit, record
+from engine.run.evidence.chain import Chain, read_chain
+from engine.run.evidence.heads import head_path, read_head
+from engine.run.evidence.keeping import AuditKeeper
+from engine.run.evidence.verifying import verify
+from engine.seal.policy.places import training_places
+from engine.seal.sealing import start_sealed
+from engine.spec import RunSpec
+
+_WRITERS, _EACH = 4, 25
+_RECORD = (
+    "import sys; from pathlib import Path; from engine.run.directory import RunDirectory; "
+    "from engine.run.evidence.audit import record\n"
+    "for number in range(int(sys.argv[2])): record(RunDirectory(Path(sys.argv[1])), 'noted', number=number)"
+)
+
+
+@pytest.fixture
+def run(home: Path) -> RunDirectory:
+    """A folder of a run, without a log."""
+    made = RunDirectory(runs_root() / "20260101T000000Z-notes")
+    made.path.mkdir(parents=True)
+    return made
+
+
+def test_an_entry_says_who_did_what_when_and_is_chained_to_the_one_before(spec: RunSpec) -> None:
+    run = create_run(spec)
+    record(run, "chatted", seal={"level": "best"})
+    first, second = audit_of(run)
+    assert (first["n"], first["what"], first["previous"]) == (1, "created", "0" * 64)
+    assert set(first["facts"]) == {"spec_sha256", "environment_sha256", "host"}
+    assert (second["n"], second["what"], second["previous"]) == (2, "chatted", first["hash"])
+    assert second["who"]["uid"] == os.getuid() and second["pid"] == os.getpid()
+    assert second["at"].endswith("Z") and second["facts"] == {"seal": {"level": "best"}}
+    assert stat.S_IMODE(audit_path(run).stat().st_mode) == stat.S_IMODE(head_path(run).stat().st_mode) == 0o600
+    head = read_head(run)
+    assert head is not None and (head.n, head.hash) == (2, second["hash"])
+    assert verify(run).holds
+
+
+def test_several_writers_at_once_make_one_chain(run: RunDirectory) -> None:
+    command = [sys.executable, "-c", _RECORD, str(run.path), str(_EACH)]
+    writers = [subprocess.Popen(command, env=module_environment()) for _ in range(_WRITERS)]
+    assert [writer.wait(60) for writer in writers] == [0] * _WRITERS
+    chain = read_audit(run)
+    assert not chain.faults and [entry.n for entry in chain.entries] == list(range(1, _WRITERS * _EACH + 1))
+    by_writer: dict[int, list[int]] = {}
+    for entry in chain.entries:
+        by_writer.setdefault(entry.pid, []).append(entry.facts["number"])
+    assert sorted(by_writer.values()) == [list(range(_EACH))] * _WRITERS
+
+
+@pytest.mark.parametrize("left", [1, 40, -1], ids=["a byte", "a part", "all but its end"])
+def test_a_line_that_a_power_cut_broke_off_is_closed_off_and_told(run: RunDirectory, left: int, ledger: Ledger) -> None:
+    record(run, "started")
+    record(run, "attempt")
+    whole = audit_path(run).read_bytes()
+    start = whole.index(b"\n") + 1
+    audit_path(run).write_bytes(whole[:start] + whole[start:][:left])
+    head_path(run).write_bytes(json.dumps({"run": "", "n": 1, "hash": audit_of_first(whole)}).encode())
+    ledger.injected("an audit log's last line torn")
+    record(run, "resumed")
+    chain = read_audit(run)
+    assert not chain.faults
+    lost = left != -1  # a line that lacks nothing but its end is one
+    assert [entry.what for entry in chain.entries] == ["started", "torn" if lost else "attempt", "resumed"]
+    assert bool(chain.notes) is lost
+
+
+def test_a_log_that_was_cut_short_or_taken_away_does_not_become_good_by_another_entry(run: RunDirectory) -> None:
+    for number in range(4):
+        record(run, "noted", number=number)
+    lines = audit_path(run).read_bytes().splitlines(keepends=True)
+    for left in (lines[:3], lines[:1], []):
+        audit_path(run).write_bytes(b"".join(left))
+        assert not verify(run).holds
+        record(run, "noted", number=9)
+        assert any("did not hold entry" in finding.means for finding in verify(run).of("differs"))
+    audit_path(run).unlink()
+    assert any("is gone" in finding.means for finding in verify(run).of("differs"))
+
+
+def test_a_log_written_anew_with_its_head_is_noticed_by_whoever_wrote_the_head_down(run: RunDirectory) -> None:
+    record(run, "started")
+    record(run, "sealed", level="required")
+    noted = read_audit(run).head
+    record(run, "ended")
+    assert verify(run, noted[:16]).holds
+    for path in (audit_path(run), head_path(run)):
+        path.unlink()
+    for what in ("started", "ended"):
+        record(run, what)
+    assert verify(run).holds  # the limit that `finetui verify` tells of
+    assert not verify(run, noted).holds
+
+
+def test_a_sealed_trainer_that_writes_the_log_anew_cannot_reach_its_head(
+    spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FINETUI_SEAL_WRITE")  # by which the tests' workers reach all of their folder
+    run = create_run(spec)
+    record(run, "sealed")
+    head = head_path(run).read_bytes()
+    forging = (
+        "import os, sys; from pathlib import Path; os.truncate(sys.argv[1], 0)\n"
+        "try: Path(sys.argv[2]).write_text('{}')\nexcept OSError: sys.exit(3)"
+    )
+    command = [sys.executable, "-c", forging, str(audit_path(run)), str(head_path(run))]
+    child, report = start_sealed(command, training_places(run, spec), "best", env=module_environment())
+    if not {"namespace", "landlock"} & set(report.held):
+        child.wait(60)
+        pytest.skip("no layer of the seal that this rests on can be had here")
+    assert child.wait(60) == 3 and head_path(run).read_bytes() == head
+    assert audit_path(run).read_bytes() == b"" and not verify(run).holds
+
+
+def test_a_full_disk_leaves_the_log_as_it_was(run: RunDirectory, ledger: Ledger) -> None:
+    record(run, "started")
+    whole = audit_path(run).read_bytes()
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({len(whole) + 50},) * 2)\n{_RECORD}"
+    ignored = f"import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); {limited}"
+    done = subprocess.run(
+        [sys.executable, "-c", ignored, str(run.path), "1"], env=module_environment(), capture_output=True, check=False
+    )
+    ledger.injected("an audit log's disk full")
+    assert done.returncode == 1 and b"OSError" in done.stderr
+    assert audit_path(run).read_bytes() == whole
+    record(run, "ended")
+    assert not read_audit(run).faults
+
+
+def test_an_engine_that_cannot_write_the_log_says_so_once_and_goes_on(run: RunDirectory) -> None:
+    audit_path(run).mkdir()  # which nobody, be it root, can write into as a file
+    told: list[str] = []
+    run.events_path.write_bytes(b"")
+    keeper = AuditKeeper(run, told.append, lambda write: write())
+    keeper.started(resumed=False, options=[])
+    keeper.journalled("attempt", {"number": 1})
+    keeper.journalled("checkpoint", {"step": "of a worker that lies"})
+    keeper.journalled("end", {"outcome": "finished"})
+    assert len(told) == 1 and told[0].startswith("the audit log lacks entries")
+
+
+def test_an_engine_s_events_are_recorded_whatever_their_fields_are_called(run: RunDirectory) -> None:
+    run.events_path.write_bytes(b"")
+    told: list[str] = []
+    keeper = AuditKeeper(run, told.append, lambda write: write())
+    keeper.journalled("ladder", {"number": 1, "what": "out of memory", "run": "x", "text": "words for people"})
+    keeper.journalled("step", {"step": 1})
+    (entry,) = audit_of(run)
+    assert entry["what"] == "adjusted"
+    assert entry["facts"] == {"number": 1, "what": "out of memory", "run": "x"} and not told
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_no_change_to_the_log_goes_unnoticed(data: st.DataObject) -> None:
+    """Flipped bytes, lines taken out, doubled or moved: each is found, whatever stands in the entries."""
+    facts = st.dictionaries(
+        st.text(max_size=8), st.text() | st.integers() | st.none() | st.lists(st.floats()), max_size=3
+    )
+    content = _chain_of(data.draw(st.lists(facts, min_size=3, max_size=6)))
+    before = read_chain(content)
+    assert not before.faults
+    lines = content.splitlines(keepends=True)
+    at = data.draw(st.integers(0, len(lines) - 2))
+    match data.draw(st.sampled_from(["flip", "take out", "double", "swap"])):
+        case "flip":
+            place = data.draw(st.integers(0, len(content) - len(lines[-1]) - 1))
+            changed = bytearray(content)
+            changed[place] ^= data.draw(st.integers(1, 255))
+        case "take out":
+            changed = bytearray(b"".join(lines[:at] + lines[at + 1 :]))
+        case "double":
+            changed = bytearray(b"".join(lines[: at + 1] + lines[at:]))
+        case _:
+            changed = bytearray(b"".join([*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]))
+    assert read_chain(bytes(changed)).faults
+
+
+def _chain_of(facts: list[dict[str, Any]]) -> bytes:
+    from engine.run.evidence.chain import make_line
+
+    chain, content = Chain(), b""
+    for number, each in enumerate(facts, 1):
+        fields = {"n": number, "at": "", "who": {}, "pid": 1, "what": "noted", "facts": each, "previous": chain.head}
+        entry, line = make_line(fields)
+        chain.entries.append(entry)
+        content += line
+    return content
+
+
+def audit_of_first(whole: bytes) -> str:
+    return str(json.loads(whole.splitlines()[0])["hash"])

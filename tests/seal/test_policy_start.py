@@ -1,0 +1,282 @@
+"""Starting a process sealed: what it is told, what it is left of its environment, and what becomes of it where a layer
+is missing. Real processes on this kernel, whatever layers it has."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.modules import module_environment
+from engine.run.directory import create_run
+from engine.seal import sealing
+from engine.seal.policy import environment
+from engine.seal.policy.environment import sealed_environment
+from engine.seal.policy.places import Places, computing_places, reading_places, training_places
+from engine.seal.sealing import SEALED_VARIABLE, SealRefused, is_sealed, run_sealed, start_sealed
+from engine.spec import parse_spec
+
+ALL = "namespace,landlock,seccomp"
+TELLS = """
+import json, os, sys
+from engine.fit.cache import cache_root
+from engine.run.directory import home
+from engine.seal.policy.places import Places
+from engine.seal.sealing import is_sealed, start_sealed
+from engine.spec import parse_spec
+inner, report = start_sealed([sys.executable, "-c", ""], Places(), "required")
+print(json.dumps({"cache": str(cache_root()), "home": str(home()), "sealed": is_sealed(), "inherited": report.inherited,
+    "inner": inner.wait(), "environment": dict(os.environ)}))
+"""
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "finetui"))
+    return tmp_path
+
+
+def tell(**variables: str) -> dict[str, Any]:
+    command = [sys.executable, "-P", "-c", TELLS]
+    done = run_sealed(command, Places(), timeout_seconds=60, env=module_environment() | variables)
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout)
+
+
+def test_the_folders_of_finetui_are_the_same_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("FINETUI_HOME", "XDG_DATA_HOME", "FINETUI_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    found = tell()
+    assert found["cache"] == str(tmp_path / "caches/finetui")
+    assert found["home"] == str(tmp_path / ".local/share/finetui")
+    assert found["environment"]["XDG_CACHE_HOME"] == str(tmp_path / "caches/finetui/libraries")
+    monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "own"))
+    found = tell()
+    assert (found["cache"], found["home"]) == (str(tmp_path / "own/cache"), str(tmp_path / "own"))
+
+
+def test_a_process_within_a_seal_starts_others_as_they_are(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tell()
+    assert found["sealed"] and found["inherited"] and found["inner"] == 0
+    monkeypatch.setenv(SEALED_VARIABLE, found["environment"][SEALED_VARIABLE])
+    assert not is_sealed(), "the variable alone seals nobody"
+
+
+def test_secrets_and_the_session_s_addresses_are_taken_out_and_switches_stay() -> None:
+    secrets = {
+        "HF_TOKEN": "hf_x",
+        "HUGGING_FACE_HUB_TOKEN": "x",
+        "OPENAI_API_KEY": "x",
+        "MY_DB_PASSWORD": "x",
+        "client_secret": "x",
+        "AWS_PROFILE": "x",
+        "SSH_AUTH_SOCK": "/run/x",
+        "DBUS_SESSION_BUS_ADDRESS": "x",
+        "XDG_RUNTIME_DIR": "/run/user/0",
+        "https_proxy": "http://x",
+        "ALL_PROXY": "x",
+        "DISPLAY": ":0",
+        "TMUX": "/tmp/x",
+        "INDEX": "https://me:pw@host/simple",
+        "PYTHONSTARTUP": "/x",
+    }
+    kept = {
+        "FINETUI_CHANNEL": "3",
+        "FINETUI_API_TOKEN_TEST": "ours",
+        "TOKENIZERS_PARALLELISM": "false",
+        "LD_PRELOAD": "/x.so",
+        "FAULT_COUNTER": "/x",
+        "PYTHONPATH": "/x",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "0",
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+        "PATH": "/usr/bin",
+        "LANG": "C.UTF-8",
+        "ADDRESS": "https://host/simple",
+    }
+    found = sealed_environment(secrets | kept)
+    assert kept.items() <= found.items()
+    assert secrets.keys().isdisjoint(found)
+    assert found["HF_HUB_OFFLINE"] == "1"
+
+
+def test_what_is_given_is_read_and_written_and_what_is_not_is_not_there(told: Path) -> None:
+    process, report = start_sealed(["true"], Places(), "best")
+    process.wait()
+    if not {"namespace", "landlock"} & set(report.held):
+        pytest.skip(f"this kernel closes no files: {report.missing}")
+    (told / "given").write_text("given")
+    (told / "other").write_text("other")
+    program = """
+import sys
+given, other, writable = sys.argv[1:]
+print(open(given).read())
+open(writable + "/made", "w").write("made")
+for path, mode in ((given, "a"), (other, "r")):
+    try:
+        open(path, mode)
+        print("open")
+    except OSError:
+        print("closed")
+"""
+    arguments = [str(told / "given"), str(told / "other"), str(told / "writable")]
+    done = run_sealed(
+        [sys.executable, "-c", program, *arguments],
+        reading_places([told / "given"], write=[told / "writable"]),
+        timeout_seconds=60,
+    )
+    assert done.stdout.split() == [b"given", b"closed", b"closed"], done.stderr.decode()
+    assert (told / "writable" / "made").read_text() == "made"
+
+
+def test_the_process_is_the_command_itself_with_its_pipes_and_descriptors(told: Path) -> None:
+    ours, theirs = os.pipe()
+    program = "import os, sys; os.write(int(sys.argv[1]), sys.stdin.buffer.read()); print(os.getpid(), os.getsid(0))"
+    process, report = start_sealed(
+        [sys.executable, "-c", program, str(theirs)],
+        Places(),
+        "best",
+        pass_fds=[theirs],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    os.close(theirs)
+    output, _ = process.communicate("passed on")
+    assert output.split() == [str(process.pid)] * 2
+    assert os.read(ours, 100) == b"passed on"
+    os.close(ours)
+    assert report.level == "best" and [each.layer for each in report.layers] == ALL.split(",")
+
+
+def test_a_required_layer_that_is_missing_starts_nothing(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUI_SEAL_WITHOUT", "landlock")
+    command = ["touch", str(told / "mark")]
+    with pytest.raises(SealRefused, match="landlock") as refused:
+        start_sealed(command, reading_places((), write=[told]), "required", stdin=subprocess.PIPE)
+    assert refused.value.cause == "unsealed" and refused.value.fix
+    assert not (told / "mark").exists()
+    process, report = start_sealed(command, reading_places((), write=[told]), "best")
+    assert process.wait() == 0 and (told / "mark").exists()
+    assert "landlock" in [each.layer for each in report.missing]
+
+
+def test_off_is_the_command_as_it_is(told: Path) -> None:
+    process, report = start_sealed(
+        [sys.executable, "-c", "import os; print(os.environ['HF_TOKEN'])"],
+        Places(),
+        "off",
+        env={**os.environ, "HF_TOKEN": "kept"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.communicate()[0] == "kept\n" and not report.layers
+
+
+def test_a_command_that_is_not_there_is_told_as_popen_tells_it(told: Path) -> None:
+    for name in ("finetui-is-not-there", str(told / "nor-this")):
+        with pytest.raises(FileNotFoundError):
+            start_sealed([name], Places(), "best")
+    (told / "text").write_text("no program")
+    with pytest.raises(PermissionError):
+        start_sealed([str(told / "text")], Places(), "best")
+
+
+def test_a_launcher_that_dies_is_a_problem_at_every_level(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (told / "launcher.py").write_text("import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(sealing, "_LAUNCHER", told / "launcher.py")
+    for level in ("best", "required"):
+        with pytest.raises(SealRefused, match=r"SIGKILL.*nothing was started"):
+            start_sealed(["true"], Places(), level, stdout=subprocess.PIPE)
+
+
+def test_what_python_compiles_is_kept_where_it_cannot_be_kept_beside_the_sources(
+    told: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "_is_compiled", lambda: False)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    (told / "packages").mkdir()
+    (told / "packages" / "slow_to_compile.py").write_text("HERE = __cached__")
+    variables = {"PYTHONPATH": str(told / "packages")}
+    program = "import os, slow_to_compile as it; print(it.HERE, os.path.exists(it.HERE))"
+    command = [sys.executable, "-P", "-c", program]
+    done = run_sealed(command, computing_places(), timeout_seconds=60, env=module_environment() | variables)
+    where, kept = done.stdout.decode().split()
+    assert Path(where).is_relative_to(told / "finetui/cache/libraries/bytecode") and kept == "True", done.stderr
+    # One that may not write there takes what another compiled.
+    read = run_sealed(command, Places(), timeout_seconds=60, env=module_environment() | variables)
+    assert read.stdout == done.stdout, read.stderr
+
+
+def test_a_try_to_get_out_is_told_in_the_log(told: Path) -> None:
+    program = (
+        "from engine.seal.policy.guarding import guard_to_log; guard_to_log()\n"
+        "import socket\n"
+        "try: socket.create_connection(('127.0.0.1', 9))\n"
+        "except OSError: print('refused')"
+    )
+    done = run_sealed([sys.executable, "-P", "-c", program], Places(), timeout_seconds=60)
+    assert done.stdout == b"refused\n"
+    assert b"127.0.0.1" in done.stderr and b"was tried" in done.stderr
+
+
+def test_a_request_that_no_file_and_no_pipe_holds_at_once_gets_through(told: Path) -> None:
+    """What a process is limited to write to files is no limit to what its child is shown."""
+    paths = [told / f"{number:04}-{'long' * 40}" for number in range(700)]
+    for path in paths:
+        path.touch()
+    program = "import os, sys; print(sum(os.path.exists(path) for path in sys.stdin.read().split()))"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+    try:
+        shown = " ".join(map(str, paths)).encode()
+        done = run_sealed([sys.executable, "-c", program], reading_places(paths), input=shown, timeout_seconds=60)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert done.stdout == b"700\n", done.stderr
+
+
+def test_a_worker_writes_into_its_run_and_not_over_what_it_was_asked_nor_over_the_journal(told: Path) -> None:
+    values = {"name": "own", "model": {"path": str(told / "model")}, "data": {"train": [str(told / "rows.jsonl")]}}
+    spec = parse_spec(values, "here")
+    run = create_run(spec)
+    run.events_path.write_text("{}\n")
+    kept = (run.spec_path, run.environment_path, run.events_path)
+    before = [path.read_bytes() for path in kept]
+    program = """
+import pathlib, sys
+run, *kept = map(pathlib.Path, sys.argv[1:])
+(run / "checkpoints").mkdir()
+(run / ".rejects").write_text("made")
+(run / ".rejects").rename(run / "rejects.jsonl")
+(run / "other").write_text("forged")
+for path in kept:
+    replace = lambda: (run / "other").rename(path)
+    for change in (lambda: path.open("ab"), path.unlink, replace, lambda: path.chmod(0o777)):
+        try:
+            change()
+            print("changed", path)
+        except OSError:
+            pass
+print("done")
+"""
+    command = [sys.executable, "-c", program, str(run.path), *map(str, kept)]
+    process, report = start_sealed(command, training_places(run, spec), "best", stdout=subprocess.PIPE, text=True)
+    said, _ = process.communicate()
+    assert (run.path / "rejects.jsonl").read_text() == "made" and run.checkpoints.is_dir(), said
+    if "namespace" not in report.held:
+        pytest.skip(f"only a namespace keeps single files of a folder: {report.missing}")
+    assert said.split() == ["done"]
+    assert [path.read_bytes() for path in kept] == before
