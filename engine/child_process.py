@@ -52,15 +52,17 @@ def mapped_bytes() -> int:
 
 
 def limit_processor_time(more_seconds: int) -> None:
-    """Have the kernel end this process (SIGXCPU) once it has computed for so long from now; without a core file, which
-    would hold what it worked on. May be called again and again."""
+    """Have the kernel end this process (SIGXCPU) once it has computed for so long from now; without a dump of its
+    memory, which would hold what it worked on. May be called again and again."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, allowed = resource.getrlimit(resource.RLIMIT_CPU)
     most = int(used.ru_utime + used.ru_stime) + 1 + more_seconds
     resource.setrlimit(
         resource.RLIMIT_CPU, (most if allowed == resource.RLIM_INFINITY else min(most, allowed), allowed)
     )
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    # Of 1 byte, and not 0: only that keeps the kernel from handing the dump to a program of the machine's too.
+    _, allowed = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0 if allowed == 0 else 1, allowed))
 
 
 def signal_on_parent_death(number: int) -> None:

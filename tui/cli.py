@@ -12,6 +12,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
@@ -75,6 +76,8 @@ class _Version(argparse.Action):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (this process's own by default) and return the exit status."""
     keep_to_ourselves()
+    _leave_removed_folder()
+    _name_home_from_the_root()
     given = list(sys.argv[1:] if arguments is None else arguments)
     output = Output.standard(Terminal.detect(ascii="--ascii" in given))
     try:
@@ -106,6 +109,20 @@ def _run(given: list[str], output: Output) -> int:
     code = module.run(arguments, output)
     assert isinstance(code, int)
     return code
+
+
+def _leave_removed_folder() -> None:
+    """A folder that was removed since the shell entered it has no name, by which others' would be found."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        os.chdir("/")
+
+
+def _name_home_from_the_root() -> None:
+    """What is started from here works in other folders."""
+    if given := os.environ.get("FINETUI_HOME"):
+        os.environ["FINETUI_HOME"] = str(Path(given).expanduser().absolute())
 
 
 def _guard_home(output: Output) -> None:

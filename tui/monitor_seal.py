@@ -28,7 +28,9 @@ def seal_line(state: RunState, width: int, look: Look) -> Text:
     """The seal in one line of at most `width` cells: the whole of it, or the short form where that has no room."""
     said = seal_words(state)
     if said is None:
-        return cut(Text("the seal is told of once the trainer begins", style=look.dim), width, look)
+        ended = state.outcome is not None
+        told = "no trainer was started" if ended else "the seal is told of once the trainer begins"
+        return cut(Text(told, style=look.dim), width, look)
     sign = f"{glyph(said.name, look)} "
     told = said.text if cell_len(sign + said.text) <= width else said.short
     return cut(_line_of(said, told, sign, look), width, look)
@@ -75,7 +77,9 @@ def seal_page(state: RunState, width: int, look: Look) -> Page:
         lines.append(Text("none was asked for", style=look.dim))
     begin("probes, tried from within before the trainer began")
     lines += _rows(evidence.trial_rows(state.seal), width, look)
-    lines += _answers(evidence.answers(state.seal), width, look)
+    if tried := evidence.answers(state.seal):
+        lines += _rows([("answers", evidence.ANSWER_WORDS)], width, look)
+        lines += _answers(tried, width, look)
     moments = f": start {look.glyph('→', '->')} last check" if evidence.last_check(state) else ""
     begin(f"read from outside, in the kernel's files{moments}")
     lines += _evidence(state, width, look)
@@ -95,8 +99,7 @@ def _summary(state: RunState, width: int, look: Look) -> list[Text]:
     lines[0].stylize(style(said.name, look), 0, len(first))
     if not state.seal:
         return lines
-    rows = [evidence.level_row(state.seal), evidence.took_row(state.seal), evidence.checks_row(state)]
-    return lines + _rows(rows, width, look)
+    return lines + _rows(evidence.summary_rows(state), width, look)
 
 
 def _rows(rows: Sequence[evidence.Row], width: int, look: Look, value_style: str = "") -> list[Text]:

@@ -333,6 +333,6 @@ def fact_lines(snapshot: RunSnapshot, width: int, look: Look) -> list[Text]:
         batch = f"{rows} of {count_text(plan.get('sequence_length'))} tokens"
         facts.append(("step", f"{batch}, {empty}" if (empty := waste_words(plan)) else batch))
         if state.adjusted:
-            facts.append(("reduced to", adjusted_words(state)))
+            facts.append(("changed to", adjusted_words(state)))
         facts.append(("numerics", f"{plan.get('dtype')}, {plan.get('attention')} attention, {plan.get('device')}"))
     return [line for name, value in facts for line in field_lines(name, value, width, look, most_lines=2)]

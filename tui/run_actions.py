@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.run.directory import RunDirectory
     from engine.run.processes.orphans import Orphan
     from engine.run.waiting.line import To
+    from engine.seal.request import Level
     from tui.keys import KeyedScreen
     from tui.snapshots import RunSnapshot
     from tui.widgets.dialog import ChoiceDialog
@@ -108,11 +109,13 @@ class _BeforeResume:
     lower_rate: float | None
     rate: float | None
     changes: Sequence[Change]
+    unsealed: bool
+    """Whether it ended since its seal is required and did not hold."""
 
 
 def resume(screen: KeyedScreen, run: RunDirectory, name: str) -> None:
-    """Continue a stopped or failed run from its last checkpoint; first ask where numbers stopped being finite, and
-    where something changed since."""
+    """Continue a stopped or failed run from its last checkpoint; first ask where numbers stopped being finite, where
+    its seal did not hold, and where something changed since."""
 
     def look() -> None:
         before = _before_resume(run)
@@ -128,13 +131,17 @@ def _before_resume(run: RunDirectory) -> _BeforeResume:
 
     state = read_state(run)
     not_finite = state.not_finite if state.cause == "not_finite" else {}
-    return _BeforeResume(not_finite.get("lower_rate"), not_finite.get("learning_rate"), changes_before_resume(run))
+    lower_rate, rate = not_finite.get("lower_rate"), not_finite.get("learning_rate")
+    return _BeforeResume(lower_rate, rate, changes_before_resume(run), state.cause == "unsealed")
 
 
 def _ask_for_rate(screen: KeyedScreen, run: RunDirectory, name: str, before: _BeforeResume) -> None:
     from tui.format import learning_rate_text
     from tui.widgets.dialog import Choice, ChoiceDialog
 
+    if before.unsealed:
+        _ask_for_seal(screen, run, name, before)
+        return
     if before.lower_rate is None:
         _ask_about_changes(screen, run, name, before, None)
         return
@@ -155,14 +162,38 @@ def _ask_for_rate(screen: KeyedScreen, run: RunDirectory, name: str, before: _Be
     screen.app.push_screen(dialog, answered)
 
 
+def _ask_for_seal(screen: KeyedScreen, run: RunDirectory, name: str, before: _BeforeResume) -> None:
+    from tui.widgets.dialog import Choice, ChoiceDialog
+
+    def answered(answer: str | None) -> None:
+        if answer is not None:
+            _ask_about_changes(screen, run, name, before, None, "best" if answer == "best" else None)
+
+    dialog = ChoiceDialog(
+        f"The seal of {name} is required and did not hold",
+        "With best it trains with the layers that hold here, though one is missing or a way out is open. That is "
+        "recorded.",
+        (
+            Choice("b", "go on with the layers that hold here (best)", "best"),
+            Choice("a", "try again as it was (required)", "as it was"),
+        ),
+    )
+    screen.app.push_screen(dialog, answered)
+
+
 def _ask_about_changes(
-    screen: KeyedScreen, run: RunDirectory, name: str, before: _BeforeResume, rate: float | None
+    screen: KeyedScreen,
+    run: RunDirectory,
+    name: str,
+    before: _BeforeResume,
+    rate: float | None,
+    seal: Level | None = None,
 ) -> None:
     from tui.widgets.dialog import Choice, ChoiceDialog
 
     def go_on(anyway: bool) -> None:
         def act() -> None:
-            _launch().resume(run, anyway=anyway, learning_rate=rate)
+            _launch().resume(run, anyway=anyway, learning_rate=rate, seal=seal)
 
         _in_thread(screen, act, f"{name} continues from its last checkpoint.")
 

@@ -55,6 +55,7 @@ def key_remedy(remedy: str, name: str) -> str:
     """A remedy with the app's key where it names the command that resumes the run called `name`."""
     command = rf"`finetui resume {re.escape(name)}"
     remedy = re.sub(rf"{command} --learning-rate ([0-9.e+-]+)`", r"r at a learning rate of \1", remedy)
+    remedy = re.sub(rf"{command} --seal best`", "r, then b", remedy)
     return re.sub(rf"{command}[^`]*`", "r", remedy)
 
 

@@ -21,8 +21,10 @@ LAYER_WORDS = {
     "landlock": "the kernel refuses every other file",
     "seccomp": "the kernel refuses the calls by which sockets are made",
 }
+_DETAIL_LABELS = {"abi": "version", "users": "own users", "closed": "refused", "sha256": "SHA-256"}
 # The capabilities that a trainer of root may keep, so that it reads what root reads; any other is told by its number.
 _CAPABILITIES = {0: "chown", 1: "dac_override", 2: "dac_read_search", 3: "fowner"}
+ANSWER_WORDS = "a word such as EACCES is the kernel's own for how it refused"
 _LONGEST = 300
 _LONGEST_LIST = 2000
 _NOT_READ = "not read"
@@ -30,10 +32,11 @@ _MOST = 6
 """Capabilities that are named."""
 
 
-def level_row(seal: Mapping[str, Any]) -> Row:
-    """What was asked for."""
-    level = str(seal.get("level"))
-    return "level", f"{level}: {LEVEL_WORDS.get(level, '')}"
+def summary_rows(state: RunState) -> list[Row]:
+    """What was asked for, and where there is a seal what it took and how often the kernel was asked again."""
+    level = str(state.seal.get("level"))
+    asked = ("level", f"{level}: {LEVEL_WORDS.get(level, '')}")
+    return [asked] if level == "off" else [asked, _took_row(state.seal), _checks_row(state)]
 
 
 def layer_rows(layer: Mapping[str, Any]) -> list[Row]:
@@ -44,7 +47,16 @@ def layer_rows(layer: Mapping[str, Any]) -> list[Row]:
         return [*rows, ("fix", _line(layer["fix"]))] if layer.get("fix") else rows
     rows = [(name, f"holds: {LAYER_WORDS.get(name, '')} ({float(layer.get('milliseconds') or 0):.1f} ms)")]
     rows += [("", f"in part: {_line(layer['why'])}")] if layer.get("why") else []
-    return rows + [(f"  {_label(key)}", _value(value)) for key, value in (layer.get("detail") or {}).items()]
+    return rows + [_detail_row(key, value) for key, value in (layer.get("detail") or {}).items()]
+
+
+def _detail_row(key: str, value: object) -> Row:
+    """What a layer did, in words where its own name for it says little."""
+    if key == "masked":
+        return "  hidden", "every file that is not shown" if value == ["/"] else _value(value)
+    if key == "told" and isinstance(value, bool):
+        return "  tries", "counted" if value else "not counted: this kernel tells of none"
+    return f"  {_DETAIL_LABELS.get(key) or _label(key)}", _value(value)
 
 
 def trial_rows(seal: Mapping[str, Any]) -> list[Row]:
@@ -84,13 +96,13 @@ def evidence_rows(evidence: Mapping[str, Any]) -> list[Row]:
         "no_new_privs": lambda value: ("new rights", _told(value, "cannot be gained", "can be gained")),
         "seccomp": lambda value: ("calls", _told(value, f"filtered by seccomp{_filters(evidence)}", "not filtered")),
         "capabilities": lambda value: ("capabilities", _capabilities(value)),
-        "namespaces": lambda value: ("of its own", _namespaces(value)),
+        "namespaces": lambda value: ("namespaces", _namespaces(value)),
         "interfaces": lambda value: ("interfaces", ", ".join(map(_line, value)) or "the machine's"),
         "routes_out": lambda value: ("routes out", _routes(value, evidence)),
         "packets_out": lambda value: ("packets out", "not told apart" if value is None else f"{value:,}"),
         "counters": lambda value: ("counters", _counters(value)),
-        "processes": lambda value: ("processes", f"{value:,} read"),
-        "strays": lambda value: ("without it", "; ".join(map(_line, value)) or "no process"),
+        "processes": lambda value: ("processes", f"{value:,} looked at"),
+        "strays": lambda value: ("not sealed", "; ".join(map(_line, value)) or "none of them"),
         "unread": lambda value: ("not read", "; ".join(map(_line, value))),
     }
     rows = []
@@ -104,12 +116,12 @@ def evidence_rows(evidence: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def checks_row(state: RunState) -> Row:
+def _checks_row(state: RunState) -> Row:
     """How often the kernel was asked again, and what it then said."""
     last = last_check(state)
     if not state.seal_checks:
         return "checked", "not again since the start"
-    when = f", the last time {_when(last)}" if last else ""
+    when = f", {'the last time ' if state.seal_checks > 1 else ''}{_when(last)}" if last else ""
     changed = _line("; ".join(state.seal_changed), _LONGEST_LIST)
     found = f"no longer as it was: {changed}" if changed else "nothing changed"
     return "checked", f"{times_words(state.seal_checks)} since the start{when}: {found}"
@@ -127,7 +139,7 @@ def _when(check: Mapping[str, Any]) -> str:
     return f"at the checkpoint of step {check['step']:,}{at}" if isinstance(check.get("step"), int) else f"later{at}"
 
 
-def took_row(seal: Mapping[str, Any]) -> Row:
+def _took_row(seal: Mapping[str, Any]) -> Row:
     """What sealing cost, and what trying it did."""
     tried = (seal.get("probes") or {}).get("seconds")
     trial = f", trying it {duration_text(tried) if tried >= 10 else f'{tried:.1f} s'}" if tried is not None else ""
@@ -167,8 +179,8 @@ def _counters(counters: Mapping[str, int]) -> str:
 def _namespaces(namespaces: Mapping[str, Mapping[str, Any]]) -> str:
     own = [name for name, each in namespaces.items() if each.get("apart")]
     shared = [name for name, each in namespaces.items() if not each.get("apart")]
-    words = f"namespaces {', '.join(own)}" if own else "no namespace"
-    return f"{words}; shared: {', '.join(shared)}" if shared else words
+    words = f"its own: {', '.join(own)}" if own else "none of its own"
+    return f"{words}; shared with the machine: {', '.join(shared)}" if shared else words
 
 
 def _routes(routes: list[str], evidence: Mapping[str, Any]) -> str:

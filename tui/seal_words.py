@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.seal.request import LAYERS
 from engine.seal.standing import Standing, standing_of
-from profiles.problem import printable
+from profiles.problem import Problem, printable
 from tui.format import counted
 from tui.run_words import times_text
 
@@ -53,9 +53,10 @@ LEVEL_WORDS = {
     "best": "with the layers that hold here",
     "off": "nothing keeps the trainer from the network but the libraries' own switches",
 }
-LEVEL_QUESTION = "Train without the seal?"
-LEVEL_DETAIL = (
-    "Nothing would then keep the trainer from the network or from your other files but the libraries' own switches. "
+LEVEL_QUESTION = "How is the trainer to be sealed?"
+OFF_QUESTION = "Train without the seal?"
+OFF_DETAIL = (
+    "Without it, nothing keeps the trainer from the network or from your other files but the libraries' own switches. "
     "That is recorded with the run."
 )
 
@@ -88,7 +89,9 @@ def seal_words(state: RunState) -> SealWords | None:
     if standing.name == "off":
         return SealWords("off", word, f'{word}: privacy.seal = "off"', f"{word}: it was turned off", attempts)
     told, brief = _told(standing)
-    count = f"{counted(attempts, 'attempt')}, {_refused(standing)}"
+    # Without seccomp the kernel tells of no try, so that none having been heard of says nothing.
+    is_counted = attempts or "seccomp" in standing.held
+    count = f"{counted(attempts, 'attempt')}, {_refused(standing)}" if is_counted else _refused(standing)
     return SealWords(standing.name, word, f"{word}: {told}; {count}", f"{word}: {brief}; {count}", attempts)
 
 
@@ -197,6 +200,17 @@ def level_words(level: str, ability: Ability | None) -> str:
     if not held:
         return f"best: no layer holds here: {missing_words(missing)}"
     return f"best: {' and '.join(held)} {'holds' if len(held) == 1 else 'hold'} here; {missing_words(missing)}"
+
+
+def refusal(level: str, ability: Ability | None, instead: str) -> Problem | None:
+    """Why a run of this level cannot begin on this machine, so that none is made; None where it can, or where that is
+    not known. `instead` says how best is asked for."""
+    if level != "required" or ability is None or not ability.missing:
+        return None
+    missing = missing_words([{"layer": each.layer, "why": each.why} for each in ability.missing])
+    mend = fix_words(ability) or "Use a machine that has all layers."
+    without = f"Or train {'with the layers that hold here' if ability.held else 'unsealed'}: {instead}."
+    return Problem("privacy.seal", f'is "required", and does not hold here: {missing}', f"{mend} {without}")
 
 
 def fix_words(ability: Ability) -> str:

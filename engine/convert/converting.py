@@ -13,6 +13,7 @@ import torch
 from engine.child_process import Send
 from engine.convert.archive import SAVE_AGAIN
 from engine.convert.opening import open_pickle
+from engine.run.sizes import size_text
 from engine.train.checkpoints.tensor_file import read_tensors, write_tensors
 from profiles.bounded_files import open_regular
 from profiles.problem import Problem, printable
@@ -104,7 +105,7 @@ def _check_size(path: Path, tensors: Mapping[str, torch.Tensor], into: Path) -> 
     if size > free:
         raise Problem(
             str(into.parent),
-            f"has {free / 2**30:.1f} GiB free, and the next file takes {size / 2**30:.1f} GiB",
+            f"has {size_text(free)} free, and the next file takes {size_text(size)}",
             "Free some space, or give a folder on another disk.",
         )
     return size

@@ -24,7 +24,7 @@ from engine.methods.heads import LANGUAGE, NO_HEAD, Head, read_classes
 from engine.offline import set_offline
 from engine.run.directory import RunDirectory
 from engine.run.evidence.hashing import file_hashes
-from engine.seal.policy.guarding import guard_to_log
+from engine.seal.proof.guarding import guard_to_log
 from profiles.problem import Problem
 
 

@@ -153,12 +153,19 @@ def _seal(attempts: Any, state: RunState) -> Iterator[str]:
     else:
         yield told[0]
     yield ""
-    found = (
-        f"which found: {'; '.join(_cell(each) for each in state.seal_changed)}" if state.seal_changed else "unchanged"
-    )
-    checks = f"The kernel was asked about the last attempt's seal {state.seal_checks:,} more times meanwhile, {found}."
-    tried = f"Something within tried {state.ways_out_tried:,} times to reach the network, and was refused."
+    changed = "; ".join(_cell(each) for each in state.seal_changed)
+    found = f"It was no longer as it was: {changed}." if changed else "It was unchanged."
+    checks = f"The kernel was asked about the last attempt's seal {_more_times(state.seal_checks)}. {found}"
+    tried = f"Something within tried {_times(state.ways_out_tried)} to reach the network, and was refused."
     yield " ".join(([checks] if state.seal_checks else []) + ([tried] if state.ways_out_tried else []))
+
+
+def _more_times(count: int) -> str:
+    return "once more" if count == 1 else f"{count:,} more times"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
 
 
 def _seal_text(attempt: Mapping[str, Any]) -> str:
@@ -177,8 +184,8 @@ def _seal_text(attempt: Mapping[str, Any]) -> str:
     told.append(f"Before it began, {refused} ways out were tried from within and refused.")
     if probes.get("control"):
         hits = probes["hits"]
-        counted = f"{hits:,} times" if hits else "not once"
-        told.append(f"A listener outside, which had been reached without the seal, was reached {counted} from within.")
+        counted = f"reached {_times(hits)}" if hits else "never reached"
+        told.append(f"A listener outside, which had been reached without the seal, was {counted} from within.")
     if probes.get("open"):
         told.append(f"Open: {', '.join(_cell(each['name']) for each in probes['open'])}.")
     return " ".join(told)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from engine.run.durable_files import sync, sync_tree
 from engine.run.private import give_modes, users_umask
+from engine.run.sizes import size_text
 from profiles.problem import Problem
 
 NAME_LIMIT = 100
@@ -43,7 +44,7 @@ def staged(target: Path, bytes_needed: int, what: str = "the export") -> Iterato
         target.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(target.parent).free
         if free < bytes_needed:
-            found = f"has {free / 2**30:.1f} GiB free, and {what} takes {bytes_needed / 2**30:.1f} GiB"
+            found = f"has {size_text(free)} free, and {what} takes {size_text(bytes_needed)}"
             raise Problem(str(target.parent), found, "Free some space, or give a folder on another disk.")
         folder.mkdir()
         yield folder

@@ -8,12 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from engine.run.directory import home
+from engine.run.directory import home, of_platform
 from engine.run.durable_files import write_atomically
+from profiles.bounded_files import read_bytes
+from profiles.problem import Problem
 
 CACHE_VARIABLE = "FINETUI_CACHE"
 """An environment variable with the cache's folder. Sealed processes have it, since for them XDG_CACHE_HOME, by which
 the platform's would be found, is another."""
+
+# Far more than anything that is kept has, which is kilobytes.
+_MOST_BYTES = 1 << 24
 
 
 def cache_root() -> Path:
@@ -22,16 +27,15 @@ def cache_root() -> Path:
         return Path(given).expanduser().absolute()
     if os.environ.get("FINETUI_HOME"):
         return home() / "cache"
-    import platformdirs  # here, since FINETUI_HOME makes it needless
-
-    return platformdirs.user_cache_path("finetui", appauthor=False)
+    return of_platform("cache")
 
 
 def read_cached(name: str) -> dict[str, Any] | None:
     """What was kept under `name` ("shapes/1a2b3c"); None when there is nothing, or nothing that can be read."""
     try:
-        value = json.loads((cache_root() / f"{name}.json").read_bytes())
-    except (OSError, ValueError):
+        # A sealed process that was taken over may have put anything there: a pipe would be waited for.
+        value = json.loads(read_bytes(cache_root() / f"{name}.json", _MOST_BYTES))
+    except (Problem, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

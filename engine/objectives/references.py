@@ -65,6 +65,7 @@ def write_references(path: Path, rows: NDArray[np.int64], values: NDArray[np.flo
     arrays["check"] = _numbers(_check(arrays))
     staging = path.with_name(f".{path.name}")
     try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         staging.unlink(missing_ok=True)
         write_tensors(staging, {name: torch.from_numpy(array) for name, array in arrays.items()})
         sync(staging)

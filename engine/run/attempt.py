@@ -19,6 +19,7 @@ from engine.run.endings.kernel_log import KernelLog, Xid, with_xids
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.recorded import record_processes
 from engine.run.processes.worker_process import WorkerProcess
+from engine.run.sealing.links import link_shard
 from engine.run.sealing.refusing import unsealed
 from engine.run.sealing.trial import Prepared
 from engine.run.sealing.watch import SealWatch
@@ -91,7 +92,11 @@ class Attempt:
                 continue
             kind = message["kind"]
             fields = {name: value for name, value in message.items() if name not in JOURNAL_FIELDS}
-            if kind == "outcome":
+            if kind == "lineage":
+                self._recording.audit.prepared(fields.get("data"))
+            elif kind == "keep_shard":
+                self._keep_shard(fields.get("shard"))
+            elif kind == "outcome":
                 self._outcome = fields
                 self.seal.last_word()
             elif kind == "out_of_memory":
@@ -113,6 +118,16 @@ class Attempt:
                     self.seal.check(fields.get("step"))
                     self._require_seal()
         return anything
+
+    def _keep_shard(self, name: Any) -> None:
+        """Give the run its own name for a shard of the cache, which the worker cannot do within its seal. Of what does
+        not come about the worker makes a copy."""
+        try:
+            link_shard(self._run, name)
+        except ValueError:
+            self._note("the trainer asked for a link to what is no shard")
+        except OSError as error:
+            say(f"a shard was not linked: {error.strerror}")
 
     def _require_seal(self) -> None:
         """End a worker whose seal is required and does not hold."""

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from engine.run.durable_files import write_atomically
 from engine.run.environment import describe_environment
@@ -106,20 +106,38 @@ class RunDirectory:
         return self.path / "data"
 
     @property
+    def rejects_path(self) -> Path:
+        """The rows that were set aside, each with its place and reason."""
+        return self.data / "rejects.jsonl"
+
+    @property
+    def evaluation(self) -> Path:
+        """What the base model says, kept so that a resumed run need not ask it again."""
+        return self.path / "evaluation"
+
+    @property
+    def workers_own(self) -> tuple[Path, ...]:
+        """The folders that the trainer writes into. All else in the run's folder is written by the unsealed side, and
+        a sealed trainer can neither write nor replace it."""
+        return (self.checkpoints, self.outputs, self.data, self.evaluation)
+
+    @property
     def lineage_path(self) -> Path:
         """Where everything that the run learnt from came from."""
         return self.path / "lineage.json"
 
     @property
     def answers_path(self) -> Path:
-        """The base model's answers to the held-out rows, kept so that a resumed run need not ask again."""
-        return self.path / "evaluation" / "before.jsonl"
+        """The base model's answers to the held-out rows."""
+        return self.evaluation / "before.jsonl"
 
     def accept_kept_data(self) -> None:
         """Have the run go on with the data it began with, though its files changed. Raises Problem."""
         try:
             self.data.mkdir(mode=0o700, exist_ok=True)
-            (self.data / KEPT_DATA_ACCEPTED).touch(mode=0o600)
+            # Where its trainer may write, too: a link that it put there is not followed.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            os.close(os.open(self.data / KEPT_DATA_ACCEPTED, flags, 0o600))
         except OSError as error:
             raise disk_problem(self.path, error) from None
 
@@ -136,9 +154,23 @@ def home() -> Path:
     """The folder of everything finetui keeps: FINETUI_HOME, else the platform's place for a user's data."""
     if given := os.environ.get("FINETUI_HOME"):
         return Path(given).expanduser().absolute()
+    return of_platform("data")
+
+
+def of_platform(kind: Literal["data", "cache"]) -> Path:
+    """The platform's folder for what a user keeps, or may lose, of finetui. Raises Problem for a user who has
+    no home folder, as in a container that was started with a number for a user."""
     import platformdirs  # here, since FINETUI_HOME makes it needless
 
-    return platformdirs.user_data_path("finetui", appauthor=False)
+    try:
+        find = platformdirs.user_data_path if kind == "data" else platformdirs.user_cache_path
+        return find("finetui", appauthor=False)
+    except RuntimeError:
+        raise Problem(
+            "the home folder",
+            "is not known: HOME is not set, and this system has no entry for this user",
+            "Set FINETUI_HOME to a folder of your own.",
+        ) from None
 
 
 def runs_root() -> Path:
@@ -154,6 +186,12 @@ def create_run(spec: RunSpec) -> RunDirectory:
     from engine.run.evidence.heads import drop_head
 
     root = runs_root()
+    try:
+        str(root).encode()
+    except UnicodeEncodeError:
+        # What writes tokenizers takes no other name, and would tell it when the training is done.
+        fix = "Set FINETUI_HOME to a folder whose whole name is UTF-8."
+        raise Problem(printable(root, 500), "is not UTF-8, so a tokenizer cannot be written there", fix) from None
     folder = None
     try:
         private_folder(root)

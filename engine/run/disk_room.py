@@ -45,8 +45,10 @@ def disk_is_full(error: BaseException | None) -> bool:
 
 
 def is_read_only(path: Path) -> bool:
-    """Whether the disk of `path` is mounted so that nobody can write there. Raises OSError."""
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    """Whether the disk of `path`, which need not exist yet, is mounted so that nobody can write there. Raises
+    OSError."""
+    there = next(each for each in (path, *path.parents) if each.exists())
+    return bool(os.statvfs(there).f_flag & os.ST_RDONLY)
 
 
 def require_disk(spec: RunSpec, root: Path) -> None:

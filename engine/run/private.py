@@ -16,7 +16,6 @@ from profiles.problem import Problem, printable
 
 PRIVATE_UMASK = 0o077
 _OTHERS = 0o077
-_OTHERS_WRITE = 0o022
 
 _given_umask: int | None = None
 
@@ -24,7 +23,7 @@ _given_umask: int | None = None
 def keep_to_ourselves() -> None:
     """From now on whatever this process and its children make is closed to other users. To be called at the start, and
     once is enough."""
-    global _given_umask
+    global _given_umask  # noqa: PLW0603 (a process has one umask)
     before = os.umask(PRIVATE_UMASK)
     if _given_umask is None:
         _given_umask = before

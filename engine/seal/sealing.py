@@ -199,7 +199,7 @@ def _refused(report: SealReport) -> SealRefused:
     return SealRefused(
         "the seal",
         f"is required, and does not hold on this machine: {what}",
-        fix or 'Set privacy.seal = "best" to do with the layers that this machine has.',
+        fix or "Use a machine that has all layers.",
     )
 
 

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from engine.child_process import Send, take_stdout
 from engine.offline import set_offline
 from engine.run.directory import RunDirectory
-from engine.seal.policy.guarding import guard_to_log
+from engine.seal.proof.guarding import guard_to_log
 from profiles.problem import Problem
 
 if TYPE_CHECKING:

@@ -50,10 +50,10 @@ class Measuring:
             talk.stop_if_asked()
 
         def keep(size: int, write: Callable[[], None]) -> None:
-            until_written(self._run.path, size, "the file of the base's log-probabilities", write, talk)
+            until_written(self._run.evaluation, size, "the file of the base's log-probabilities", write, talk)
 
         setup.objective.refer(
-            self._run.path,
+            self._run.evaluation,
             token_budget=setup.evaluation_tokens,
             device=setup.device,
             autocast=setup.accelerator.autocast,
@@ -164,7 +164,7 @@ class Measuring:
         size = sum(len(json.dumps(answer)) + 1 for answer in answers)
         path = self._run.answers_path.with_name(name)
         write = partial(write_answers, path, answers)
-        until_written(self._run.path, size, "the file of answers", write, self._talk)
+        until_written(self._run.evaluation, size, "the file of answers", write, self._talk)
 
     def _generate(self, prompts: list[Any], progress: Callable[[int, int], None]) -> list[str]:
         setup, spec = self._setup, self._setup.spec

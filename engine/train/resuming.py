@@ -33,7 +33,7 @@ def begin_resume(run: RunDirectory, asked: RunSpec, base: BaseReading, report: P
     changed = require_same_settings(run, asked, partial(base.result, reading))
     if any(change.field.startswith("base") for change in changed):
         # What the other base made of the rows.
-        (run.path / REFERENCES_NAME).unlink(missing_ok=True)
+        (run.evaluation / REFERENCES_NAME).unlink(missing_ok=True)
     return any(needs_new_data(change.field) for change in changed)
 
 

@@ -75,7 +75,7 @@ class Saving:
         )
         size, what = checkpoint_bytes(setup.parameters, setup.optimizer), f"the checkpoint of step {progress.step}"
         try:
-            saved = until_written(self._run.path, size, what, write, talk, needed=needed)
+            saved = until_written(self._run.checkpoints, size, what, write, talk, needed=needed)
         except Problem as problem:
             if needed:
                 raise
@@ -110,7 +110,7 @@ class Saving:
                 progress = replace(progress, best_held_out_loss=None, best_step=None)
         talk.phase("saving", "the tuned model")
         write = partial(write_outputs, setup, self._run)
-        name, path = until_written(self._run.path, output_bytes(setup), "the tuned model", write, talk)
+        name, path = until_written(self._run.outputs, output_bytes(setup), "the tuned model", write, talk)
         talk.send("output", name=name, path=str(path.relative_to(self._run.path)))
         return progress
 

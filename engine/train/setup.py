@@ -169,11 +169,12 @@ def build(
     base: BaseReading | None = None,
     anyway: bool = False,
     anew: bool = False,
+    link: Callable[[str], bool] | None = None,
 ) -> Setup:
-    """Everything for `spec`. `keep` is the folder in which the run keeps its prepared data; `session`, `anyway` and
-    `anew` say what becomes of data that changed (see `prepare`); `asked` is the spec before memory ran out, where that
-    has made some of it smaller; `base` reads the base's files already. Raises Problem for a fault in the data, the
-    model or the settings."""
+    """Everything for `spec`. `keep` is the folder in which the run keeps its prepared data, with `link` to have links
+    made there; `session`, `anyway` and `anew` say what becomes of data that changed (see `prepare`); `asked` is the
+    spec before memory ran out, where that has made some of it smaller; `base` reads the base's files already. Raises
+    Problem for a fault in the data, the model or the settings."""
     asked, base = asked or spec, base or BaseReading(spec.model.path)
     versions = version_circumstances(asked)
     device = choose_device()
@@ -195,6 +196,7 @@ def build(
         session=session,
         anyway=anyway,
         anew=anew,
+        link=link,
     )
     check_kind(spec, dataset)
     head = head_of(spec, dataset, tokenizer.pad_token_id)

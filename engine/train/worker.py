@@ -22,7 +22,6 @@ from engine.run.endings.causes import CausedProblem, Ending  # noqa: E402
 from engine.run.endings.errors import ending_of_error  # noqa: E402
 from engine.run.endings.exhaustion import shortage, where_it_ran_out  # noqa: E402
 from engine.run.endings.logged import keep_data_out_of_errors, print_error  # noqa: E402
-from engine.run.evidence.lineage import write_lineage  # noqa: E402
 from engine.run.processes.channel import Channel  # noqa: E402
 from engine.run.processes.identity import ProcessIdentity  # noqa: E402
 from engine.run.processes.leash import Leash  # noqa: E402
@@ -137,7 +136,7 @@ class _Attempt:
 
         asked = run.spec()
         spec = adjusted_spec(asked, self.adjusted)
-        hardware = probe(run.path)  # before this process takes any of it
+        hardware = probe(run.checkpoints)  # before this process takes any of it
         device = hardware.gpus[0] if hardware.gpus else None
         self.allowed_bytes = device.free_bytes if device is not None else hardware.ram.available_bytes
         supervisor = ProcessIdentity.of(os.getppid())
@@ -152,6 +151,7 @@ class _Attempt:
             base=base,
             anyway=goes_on_anyway(),
             anew=anew,
+            link=self._ask_for_link,
         )
         self._shrink_evaluation(setup)
         geometry = read_geometry(spec.model.path)
@@ -209,15 +209,20 @@ class _Attempt:
             setup.evaluation_tokens = min(tokens, setup.evaluation_tokens)
 
     def _write_account(self, setup: Setup) -> None:
-        """Keep where the data came from, and the rows that were set aside. A disk that became full since the start
-        costs these files alone."""
-        dataset, run = setup.dataset, self.run
+        """Tell where the data came from, which the supervisor keeps, and keep the rows that were set aside. A disk that
+        became full since the start costs these alone."""
+        dataset = setup.dataset
+        self.channel.send("lineage", data=dataset.lineage())
         try:
-            write_lineage(run, {"data": dataset.lineage()})
             if dataset.reject_count:
-                dataset.write_rejects(run.path / "rejects.jsonl")
+                dataset.write_rejects(self.run.rejects_path)
         except OSError as error:
-            self.channel.send("note", text=f"the account of the data was not written down: {error.strerror}")
+            self.channel.send("note", text=f"the rows set aside were not written down: {error.strerror}")
+
+    def _ask_for_link(self, shard: str) -> bool:
+        """Have the supervisor give the run's data a name for that shard of the cache; False where it is gone."""
+        self.channel.send("keep_shard", shard=shard)
+        return not self.channel.supervisor_gone
 
     def _require_disk(self, setup: Setup, geometry: Any) -> None:
         """Raises Problem before a first start on a disk without room for all the run will write; later it pauses."""
@@ -228,7 +233,7 @@ class _Attempt:
             rows = len(setup.dataset.train) + len(setup.held_out)
             plan = disk_plan(setup.spec, geometry, setup.total_steps, rows)
             try:
-                require_room(plan, setup.spec, free_bytes(self.run.path), self.run.path.parent)
+                require_room(plan, setup.spec, free_bytes(self.run.checkpoints), self.run.path.parent)
             except Problem as problem:
                 raise _DiskTooSmall(**problem.as_dict()) from None
 

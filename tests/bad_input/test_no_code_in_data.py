@@ -138,6 +138,7 @@ def _message(text: str) -> bytes:
         _message('{"$": "engine.data.crew:subprocess", "of": {}}'),
         _message('{"$": "engine.data.crew:_load", "of": {}}'),
         _message('{"$": "engine.data.crew:_Worker", "of": {"opening": ""}}'),
+        _message('{"$": "engine.data.gone:It", "of": {}}'),
         _message('{"$": "engine.data.source:Source.__init__", "of": {}}'),
         _message('{"$": "engine.data.source:Source", "of": {"nonsense": 1}}'),
         _message('{"$": "array", "of": 0, "dtype": "O", "shape": [1]}') + _message("12345678"),

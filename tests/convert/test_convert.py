@@ -19,6 +19,7 @@ from pickled_models import WHOLE, hostile, pickled, plain_pickle, repack, save, 
 from pty_app import PtyApp
 from waiting import wait_until
 
+from engine.convert import request
 from engine.convert.pickled_folder import find_pickles
 from engine.convert.request import convert_model
 from profiles.geometry import inspect_model
@@ -143,6 +144,38 @@ def test_files_that_torch_did_not_write(base: Path, tmp_path: Path):
     os.mkfifo(path)
     assert "is a pipe" in refusal()
     assert not mark.exists()
+
+
+# What a child that a pickle took over might do in place of converting.
+LIES: dict[str, tuple[str, str]] = {
+    "no message": ("print('all is well')", "other words than finetui's"),
+    "another message": ("print(json.dumps({'kind': 'finished'}))", "other words than finetui's"),
+    "a link": ("(into / 'model.safetensors').symlink_to('/etc/passwd'); finish()", "left model.safetensors"),
+    "a pipe": ("os.mkfifo(into / 'config.json'); finish()", "left config.json"),
+    "code": ("(into / 'modeling.py').write_text('print()'); finish()", "left modeling.py"),
+    "no end": ("os.fork(); time.sleep(600)", "SIGKILL"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_child_that_was_taken_over_is_not_believed(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
+):
+    program, found = LIES[lie]
+    script = tmp_path / "child.py"
+    script.write_text(
+        "import json, os, pathlib, sys, time\n"
+        "into = pathlib.Path(json.loads(sys.stdin.readline())['into'])\n"
+        "def finish(): print(json.dumps({'kind': 'finished', 'tensors': 1, 'bytes': 1, 'notes': []}))\n"
+        f"{program}\n"
+    )
+    monkeypatch.setenv("FINETUI_SEAL_READ", str(script))
+    monkeypatch.setattr(request, "module_command", lambda name: [sys.executable, str(script)])
+    monkeypatch.setattr(request, "_STARTING_SECONDS", 1)
+    monkeypatch.setattr(request, "_LATE_SECONDS", 1 if lie == "no end" else 60)
+    with pytest.raises(Problem, match=found):
+        convert_model(find_pickles(pickled(base, tmp_path / "old")), tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["child.py", "old"]
 
 
 def test_folders_that_do_not_tell_what_their_weights_are(base: Path, tmp_path: Path):

@@ -71,7 +71,7 @@ def test_every_row_is_trained_on_held_out_or_rejected(load, tmp_path):
     content = (tmp_path / "train-0.jsonl").read_bytes()
     assert (first.size_bytes, first.sha256) == (len(content), hashlib.sha256(content).hexdigest())
     assert progress[-1] == (first.size_bytes + second.size_bytes,) * 2 and progress == sorted(progress)
-    assert "3 rows are set aside; rejects.jsonl has the reasons" in data.notes
+    assert "3 rows are set aside; data/rejects.jsonl has the reasons" in data.notes
 
     data.write_rejects(tmp_path / "rejects.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]

@@ -27,8 +27,9 @@ from engine.run.circumstances.spec_fields import LEARNING, OTHERS, spec_circumst
 from engine.run.directory import RunDirectory, create_run, list_runs
 from engine.run.endings.adjusted import ANYWAY_VARIABLE
 from engine.run.endings.causes import ChangedSince
-from engine.run.launch import resume
+from engine.run.evidence.keeping import AuditKeeper
 from engine.run.evidence.lineage import read_lineage
+from engine.run.launch import resume
 from engine.run.liveness import liveness
 from engine.run.processes.leash import Leash
 from engine.run.telemetry.journal import JournalWriter
@@ -88,7 +89,7 @@ def attempt(
     if (kept := read_kept(run.data)) is not None:
         replace(kept, session="an engine before").write(run.data)
     channel = StoppingChannel(stop_after)
-    journal = JournalWriter(run.events_path)
+    journal, keeper = JournalWriter(run.events_path), AuditKeeper(run, pytest.fail, lambda write: write())
     number = read_state(run).attempts + 1
     steps = [int(path.name[5:]) for path in list_checkpoints(run.checkpoints)]
     resumed_from = steps[-1] if steps else None
@@ -97,7 +98,9 @@ def attempt(
         _Attempt(run, channel, adjusted or {}, Leash()).train()
     finally:
         for event in channel.events:
-            journal.append(event["kind"], **{name: value for name, value in event.items() if name != "kind"})
+            kind, fields = event["kind"], {name: value for name, value in event.items() if name != "kind"}
+            journal.append(kind, **fields)
+            keeper.journalled(kind, fields)
         journal.append("end", outcome="stopped", cause="stopped", why="", remedy="", step=0)
         journal.close()
     return channel.events

@@ -31,7 +31,7 @@ from engine.run.processes.recorded import recorded_processes
 from engine.run.processes.worker_process import COMMAND_VARIABLE
 
 # Below a run's folder: its own names for its shards, the rows that were set aside, the answers that are kept.
-_MEANT_FOR_DATA = ("data/", "rejects.jsonl", "evaluation/", "snapshot.json")
+_MEANT_FOR_DATA = ("data/", "evaluation/", "snapshot.json")
 # Of a classifier the classes are a part of the model: their names are among its settings, and in the account of it.
 _NAMES_OF_CLASSES = ("outputs/", "checkpoints/", "lineage.json")
 _PREPARED = ("cache/prepared/",)
@@ -208,7 +208,7 @@ def test_a_run_tells_nobody_what_its_rows_say(
     if cause in ("input", "fault"):
         assert "Traceback" in run.log_path.read_text(), "where it happened is told all the same"
     if cause not in ("input", "fault", "stopped", "engine_killed"):
-        assert canary in (run.path / "rejects.jsonl").read_text(), "the rows that were set aside can be looked at"
+        assert canary in (run.rejects_path).read_text(), "the rows that were set aside can be looked at"
     ledger.injected(f"a row's word where it must not be: {name}")
 
 

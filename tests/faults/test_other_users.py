@@ -71,7 +71,7 @@ def test_whatever_the_umask_nothing_is_open_but_what_is_handed_over(
     started = finetui("train", "--model", llama, "--data", "-", *options, stdin=rows, before=_OPEN_UMASK)
     assert started.status == 0, started.stderr
     watched = finetui("watch", "latest", before=_OPEN_UMASK)
-    assert watched.status == 0, watched.stdout
+    assert watched.status == 0, watched.stdout + watched.stderr
     finetui("chat", "latest", "--ask", "Where?", before=_OPEN_UMASK)
     out = tmp_path / "out" / "adapter"
     exported = finetui("export", "latest", "--to", "adapter", "--into", out, before=_OPEN_UMASK)

@@ -148,7 +148,7 @@ class FakeWorker:
         """Once told to stop, write for so long; only then is something saved."""
         self.await_stop()
         end = time.monotonic() + seconds
-        with (self.run_path / "half-saved").open("wb", buffering=0) as file:
+        with (self.run_path / "checkpoints" / "half-saved").open("wb", buffering=0) as file:
             while time.monotonic() < end:
                 file.write(bytes(1 << 12))
                 time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
@@ -17,11 +18,15 @@ from hypothesis import strategies as st
 from recorded_runs import audit_of
 
 from engine.modules import module_environment
+from engine.run.checkpoints.manifest import MANIFEST, checkpoint_path, saved_circumstances
 from engine.run.directory import RunDirectory, create_run, runs_root
+from engine.run.evidence import audit
 from engine.run.evidence.audit import audit_path, read_audit, record
 from engine.run.evidence.chain import Chain, read_chain
+from engine.run.evidence.hashing import small_sha256
 from engine.run.evidence.heads import head_path, read_head
 from engine.run.evidence.keeping import AuditKeeper
+from engine.run.evidence.lineage import read_lineage
 from engine.run.evidence.verifying import verify
 from engine.seal.policy.places import training_places
 from engine.seal.sealing import start_sealed
@@ -114,24 +119,28 @@ def test_a_log_written_anew_with_its_head_is_noticed_by_whoever_wrote_the_head_d
     assert not verify(run, noted).holds
 
 
-def test_a_sealed_trainer_that_writes_the_log_anew_cannot_reach_its_head(
-    spec: RunSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sealed_trainer_reaches_neither_the_log_nor_its_head(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FINETUI_SEAL_WRITE")  # by which the tests' workers reach all of their folder
     run = create_run(spec)
     record(run, "sealed")
-    head = head_path(run).read_bytes()
-    forging = (
-        "import os, sys; from pathlib import Path; os.truncate(sys.argv[1], 0)\n"
-        "try: Path(sys.argv[2]).write_text('{}')\nexcept OSError: sys.exit(3)"
-    )
-    command = [sys.executable, "-c", forging, str(audit_path(run)), str(head_path(run))]
-    child, report = start_sealed(command, training_places(run, spec), "best", env=module_environment())
+    places = training_places(run, spec)
+    kept = {path: path.read_bytes() for path in (audit_path(run), head_path(run))}
+    forging = """
+import os, sys
+for path in sys.argv[1:]:
+    for change in (lambda: os.truncate(path, 0), lambda: os.unlink(path), lambda: open(path, "rb")):
+        try: change()
+        except OSError: pass
+        else: sys.exit(4)
+sys.exit(3)
+"""
+    command = [sys.executable, "-c", forging, *map(str, kept)]
+    child, report = start_sealed(command, places, "best", env=module_environment())
     if not {"namespace", "landlock"} & set(report.held):
         child.wait(60)
         pytest.skip("no layer of the seal that this rests on can be had here")
-    assert child.wait(60) == 3 and head_path(run).read_bytes() == head
-    assert audit_path(run).read_bytes() == b"" and not verify(run).holds
+    assert child.wait(60) == 3 and verify(run).holds
+    assert {path: path.read_bytes() for path in kept} == kept
 
 
 def test_a_full_disk_leaves_the_log_as_it_was(run: RunDirectory, ledger: Ledger) -> None:
@@ -159,6 +168,44 @@ def test_an_engine_that_cannot_write_the_log_says_so_once_and_goes_on(run: RunDi
     keeper.journalled("checkpoint", {"step": "of a worker that lies"})
     keeper.journalled("end", {"outcome": "finished"})
     assert len(told) == 1 and told[0].startswith("the audit log lacks entries")
+
+
+def test_what_a_worker_may_have_put_in_a_file_s_place_is_neither_waited_for_nor_read_whole(run: RunDirectory) -> None:
+    """A pipe would stop the engine for good, and a file of a terabyte of nothing take all of the machine's memory."""
+    told: list[str] = []
+    keeper = AuditKeeper(run, told.append, lambda write: write())
+    checkpoint = checkpoint_path(run.checkpoints, 1)
+    checkpoint.mkdir(parents=True)
+    os.mkfifo(checkpoint / MANIFEST)
+    os.mkfifo(run.lineage_path)
+    run.events_path.touch()
+    assert (read_lineage(run), saved_circumstances(checkpoint), small_sha256(checkpoint / MANIFEST)) == ({}, {}, None)
+    keeper.journalled("checkpoint", {"step": 1})
+    assert audit_of(run)[-1]["facts"]["manifest_sha256"] is None and not told
+    for path in (checkpoint / MANIFEST, run.lineage_path, audit_path(run)):
+        path.unlink()
+        path.touch()
+        os.truncate(path, 1 << 40)
+    assert (read_lineage(run), saved_circumstances(checkpoint), small_sha256(checkpoint / MANIFEST)) == ({}, {}, None)
+    keeper.journalled("checkpoint", {"step": 1})
+    assert len(told) == 1 and audit_path(run).stat().st_size == 1 << 40
+
+
+def test_a_lock_that_a_worker_holds_for_good_keeps_the_engine_waiting_once(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "_LOCK_SECONDS", 0.0)
+    told: list[str] = []
+    keeper = AuditKeeper(run, told.append, lambda write: write())
+    keeper.started(resumed=False, options=[])
+    with audit_path(run).open("rb") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        keeper.journalled("restart", {"number": 1})
+    assert len(told) == 1 and "another process holds it" in told[0]
+    keeper.journalled("restart", {"number": 2})  # not tried: it may be held still
+    run.events_path.touch()
+    keeper.journalled("end", {"outcome": "finished"})
+    assert [entry["what"] for entry in audit_of(run)] == ["started", "ended"]
 
 
 def test_an_engine_s_events_are_recorded_whatever_their_fields_are_called(run: RunDirectory) -> None:

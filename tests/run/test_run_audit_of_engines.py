@@ -71,7 +71,8 @@ def test_a_run_that_was_killed_again_and_again_is_no_run_that_was_changed(
         *(["--resume"], ["--resume", "--anyway"]),
         *(["--resume"], ["--resume", "--anyway"]),
     ]
-    assert len(read_lineage(run)["seal"]) == whats(run).count("sealed")
+    # The engine that was killed once it had logged its seal may not have come to the lineage.
+    assert whats(run).count("sealed") - len(read_lineage(run)["seal"]) in (0, 1)
     assert changed(run) == []
 
 

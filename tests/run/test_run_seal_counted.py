@@ -124,10 +124,12 @@ def test_tries_are_told_once_a_second_and_each_of_them_once():
 
 
 def test_a_program_cannot_fill_the_journal_with_names_of_its_own():
-    ways = WaysOut()
+    ways = WaysOut(lambda: 0.0)
     for number in range(5000):
         ways.add(f"connection to host-{number}\x1b[2J" + "x" * 5000, f"evil.py:{number}", "python", 7)
-    told = list(ways.due(everything=True))
+    told = list(ways.due())
+    assert len(told) == 10 and list(ways.due()) == [], "each of them is brought onto the disk"
+    told += ways.due(everything=True)
     assert len(told) <= 101 and sum(each["count"] for each in told) == 5000
     assert all(len(each["what"]) <= 200 and "\x1b" not in each["text"] for each in told)
 

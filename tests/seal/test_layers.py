@@ -6,11 +6,14 @@ import itertools
 import os
 import resource
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from launching import Account, network_of_mine
 
+from engine.modules import module_environment
 from engine.seal.ability import ability
 from engine.seal.request import LAYERS, REFUSED_STATUS, Layer
 
@@ -192,6 +195,21 @@ def test_what_was_in_memory_is_handed_to_nobody_after_a_crash(another: Account, 
 
     asks = "import json, resource; print(json.dumps(resource.getrlimit(resource.RLIMIT_CORE)))"
     assert another.sealed(asks, prepare=prepare).answer == left
+
+
+@pytest.mark.parametrize(("limit", "left"), [(resource.RLIM_INFINITY, 1), (1, 1), (0, 0)])
+def test_who_is_ended_for_computing_too_long_hands_no_memory_over_either(limit: int, left: int):
+    """SIGXCPU dumps core, and a limit of 0 is none for core_pattern's program."""
+    asks = (
+        "import resource\n"
+        f"resource.setrlimit(resource.RLIMIT_CORE, (min({limit}, 0), {limit}))\n"
+        "from engine.child_process import limit_processor_time; limit_processor_time(60)\n"
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0])"
+    )
+    if resource.getrlimit(resource.RLIMIT_CORE)[1] not in (resource.RLIM_INFINITY, limit) and limit:
+        pytest.skip("this machine has a lower limit already, which is not ours to raise")
+    done = subprocess.run([sys.executable, "-c", asks], env=module_environment(), capture_output=True, check=True)
+    assert done.stdout == f"{left}\n".encode()
 
 
 def _filtered_already() -> bool:

@@ -129,15 +129,19 @@ def test_the_working_folder_and_the_program_survive_without_being_named(somebody
 
 
 def test_the_kernels_own_settings_cannot_be_written_even_by_root(me: Account):
-    settings = [
-        "/proc/sys/kernel/core_pattern",
-        "/proc/sys/vm/drop_caches",
-        "/proc/sysrq-trigger",
-        "/sys/kernel/mm/ksm/run",
-    ]
+    require_here("landlock")
+    # Opened, and nothing written to them, should they be open.
+    tries = (
+        "import json, os\nanswers = []\n"
+        "for path in ('/proc/sys/kernel/core_pattern', '/proc/sys/vm/drop_caches', '/proc/sysrq-trigger',\n"
+        "             '/sys/kernel/mm/ksm/run'):\n"
+        "    try: os.close(os.open(path, os.O_WRONLY)); answers.append('opened')\n"
+        "    except OSError as error: answers.append(error.strerror)\n"
+        "print(json.dumps(answers))"
+    )
     for layers in (["namespace"], ["landlock"]):
-        answers = looked(me, [], settings, read=["/sys"], only=layers)
-        assert set(answers) <= {READ_ONLY, DENIED, MISSING}, layers
+        answers = me.sealed(tries, only=layers, read=["/sys"]).answer
+        assert len(answers) == 4 and set(answers) <= {READ_ONLY, DENIED, MISSING}, layers
 
 
 def test_the_whole_machine_may_be_named_and_is_shown_but_not_written(me: Account):

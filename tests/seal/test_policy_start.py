@@ -15,13 +15,11 @@ from typing import Any
 import pytest
 
 from engine.modules import module_environment
-from engine.run.directory import create_run
 from engine.seal import sealing
 from engine.seal.policy import environment
 from engine.seal.policy.environment import sealed_environment
-from engine.seal.policy.places import Places, computing_places, reading_places, training_places
+from engine.seal.policy.places import Places, computing_places, reading_places
 from engine.seal.sealing import SEALED_VARIABLE, SealRefused, is_sealed, run_sealed, start_sealed
-from engine.spec import parse_spec
 
 ALL = "namespace,landlock,seccomp"
 TELLS = """
@@ -220,7 +218,7 @@ def test_what_python_compiles_is_kept_where_it_cannot_be_kept_beside_the_sources
 
 def test_a_try_to_get_out_is_told_in_the_log(told: Path) -> None:
     program = (
-        "from engine.seal.policy.guarding import guard_to_log; guard_to_log()\n"
+        "from engine.seal.proof.guarding import guard_to_log; guard_to_log()\n"
         "import socket\n"
         "try: socket.create_connection(('127.0.0.1', 9))\n"
         "except OSError: print('refused')"
@@ -246,37 +244,3 @@ def test_a_request_that_no_file_and_no_pipe_holds_at_once_gets_through(told: Pat
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, handler)
     assert done.stdout == b"700\n", done.stderr
-
-
-def test_a_worker_writes_into_its_run_and_not_over_what_it_was_asked_nor_over_the_journal(told: Path) -> None:
-    values = {"name": "own", "model": {"path": str(told / "model")}, "data": {"train": [str(told / "rows.jsonl")]}}
-    spec = parse_spec(values, "here")
-    run = create_run(spec)
-    run.events_path.write_text("{}\n")
-    kept = (run.spec_path, run.environment_path, run.events_path)
-    before = [path.read_bytes() for path in kept]
-    program = """
-import pathlib, sys
-run, *kept = map(pathlib.Path, sys.argv[1:])
-(run / "checkpoints").mkdir()
-(run / ".rejects").write_text("made")
-(run / ".rejects").rename(run / "rejects.jsonl")
-(run / "other").write_text("forged")
-for path in kept:
-    replace = lambda: (run / "other").rename(path)
-    for change in (lambda: path.open("ab"), path.unlink, replace, lambda: path.chmod(0o777)):
-        try:
-            change()
-            print("changed", path)
-        except OSError:
-            pass
-print("done")
-"""
-    command = [sys.executable, "-c", program, str(run.path), *map(str, kept)]
-    process, report = start_sealed(command, training_places(run, spec), "best", stdout=subprocess.PIPE, text=True)
-    said, _ = process.communicate()
-    assert (run.path / "rejects.jsonl").read_text() == "made" and run.checkpoints.is_dir(), said
-    if "namespace" not in report.held:
-        pytest.skip(f"only a namespace keeps single files of a folder: {report.missing}")
-    assert said.split() == ["done"]
-    assert [path.read_bytes() for path in kept] == before

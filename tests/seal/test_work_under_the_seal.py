@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_layers import require_here
 
 from engine.modules import module_environment
 from engine.seal.policy.places import computing_places, reading_places
@@ -16,10 +17,14 @@ from engine.seal.request import LAYERS, Sockets
 from engine.seal.sealing import start_sealed
 
 WORK = Path(__file__).parent / "work"
+# A compiler for a minute, and torch imported in seven processes.
+pytestmark = pytest.mark.slow
 
 
 def sealed(script: str, folder: Path, sockets: Sockets) -> dict[str, Any]:
-    """What `script` printed last, run in a seal of all layers that may write to `folder` alone."""
+    """What `script` printed last, run in a seal of all layers that may write to `folder` alone. Skips the test where
+    this machine lacks one."""
+    require_here(*LAYERS)
     process, report = start_sealed(
         [sys.executable, "-P", str(WORK / script)],
         reading_places([WORK], write=[folder]) | computing_places(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from training import StoppingChannel, build_setup, make_spec, train, write_chats
 
 from engine.objectives.references import REFERENCES_NAME
 from engine.run.checkpoints.manifest import TRAINABLE, list_checkpoints
-from engine.run.circumstances import BaseReading, base_circumstances
+from engine.run.circumstances import BaseReading, base_circumstances, base_files
 from engine.run.circumstances.present import version_circumstances
 from engine.run.circumstances.spec_fields import spec_circumstances
 from engine.run.endings.exhaustion import BASE_DETAIL
@@ -92,7 +93,7 @@ def test_the_base_is_asked_for_the_answers_with_as_many_threads_as_before(tmp_pa
     )
     torch.set_num_threads(1)
     run, _ = train(spec, stop_after=1)
-    (run.path / REFERENCES_NAME).unlink()
+    (run.evaluation / REFERENCES_NAME).unlink()
     torch.set_num_threads(2)
     threads: list[int] = []
 
@@ -129,9 +130,10 @@ def test_weights_that_were_not_touched_are_read_once(model: Path, monkeypatch: p
     assert base_circumstances(model) == first
 
 
-def test_a_stop_ends_the_wait_for_the_weights_to_be_read(tmp_path: Path):
-    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "pipe"}}')
-    os.mkfifo(tmp_path / "pipe")  # as a network disk that does not answer
+def test_a_stop_ends_the_wait_for_the_weights_to_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    answers = threading.Event()
+    monkeypatch.setattr(base_files, "_contents", lambda path, read: str(answers.wait()))  # a disk that does not answer
+    (tmp_path / "model.safetensors").touch()
 
     class Stopped(Exception):
         pass
@@ -141,4 +143,4 @@ def test_a_stop_ends_the_wait_for_the_weights_to_be_read(tmp_path: Path):
 
     with pytest.raises(Stopped):
         BaseReading(tmp_path).result(report)
-    os.close(os.open(tmp_path / "pipe", os.O_WRONLY | os.O_NONBLOCK))  # so that its thread ends
+    answers.set()  # so that its thread ends

@@ -76,5 +76,5 @@ def test_only_what_is_measured_is_compared_with_the_base(llama: Path, tmp_path: 
     assert before(events) == pytest.approx(0.6931, abs=1e-3)
     from engine.train.checkpoints.tensor_file import shapes
 
-    kept = shapes(run.path / "references.safetensors")["values"]
+    kept = shapes(run.evaluation / "references.safetensors")["values"]
     assert kept == (len(setup.dataset.train) + 5, 2)

@@ -142,7 +142,7 @@ def test_what_the_base_makes_of_the_rows_is_known_before_anything_is_learnt(
     spec = spec_of("dpo", llama, files, method={"kind": "full"}, train={"max_steps": 6})
     _, whole = train(spec)
     run, first = train(spec, stop_after=3)
-    (run.path / "references.safetensors").unlink()
+    (run.evaluation / "references.safetensors").unlink()
     _, second = train(spec, run)
     assert losses(first) + losses(second) == losses(whole)
 

@@ -162,7 +162,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, object]]
     return found
 
 
-AS_IT_WAS = {"wait": False, "anyway": False, "learning_rate": None}
+AS_IT_WAS = {"wait": False, "anyway": False, "learning_rate": None, "seal": None}
 
 
 @pytest.mark.parametrize(
@@ -183,6 +183,26 @@ async def test_a_run_that_met_no_number_goes_on_at_the_rate_that_is_chosen(
         await until(pilot, lambda: isinstance(app.screen, MonitorScreen))
         await until(pilot, lambda: len(asked) == (expected is not None))
         assert asked == ([("diverged", expected)] if expected is not None else [])
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"), [("b", {**AS_IT_WAS, "seal": "best"}), ("a", AS_IT_WAS), ("escape", None)]
+)
+async def test_a_run_whose_required_seal_did_not_hold_goes_on_at_the_level_that_is_chosen(
+    tmp_path: Path, asked: list, key: str, expected: dict[str, object] | None
+) -> None:
+    remedy = "Or train: `finetui resume NAME --seal best`."
+    end = {"kind": "end", "outcome": "failed", "why": "no namespace", "step": 0, "cause": "unsealed", "remedy": remedy}
+    run = RunDirectory(make_run(tmp_path, "unsealed", until=0, then=[end]))
+    app = FinetuiApp(run, Terminal(), FakeSource())
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "r, then b" in shown(app))
+        await pilot.press("r")
+        await until(pilot, lambda: "is required and did not hold" in shown(app))
+        await pilot.press("enter", key)  # a key that is no answer is none
+        await until(pilot, lambda: isinstance(app.screen, MonitorScreen))
+        await until(pilot, lambda: len(asked) == (expected is not None))
+        assert asked == ([("unsealed", expected)] if expected is not None else [])
 
 
 @pytest.mark.parametrize(("key", "goes_on"), [("c", True), ("escape", False)])

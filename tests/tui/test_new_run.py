@@ -120,13 +120,13 @@ async def test_enter_before_the_plan_is_there_takes_the_best_one_when_it_is(engi
         await until(pilot, lambda: screen.step == "settings")
 
 
-async def test_to_do_without_the_seal_is_asked_about_once_and_never_by_enter(engine: FakeEngine) -> None:
+async def test_each_level_of_the_seal_has_a_letter_and_none_is_taken_by_enter(engine: FakeEngine) -> None:
     app = start(engine)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await reach(pilot, "review")
         await until(pilot, lambda: "best: all three layers hold here" in screen_text(app))
         await pilot.press("p")
-        await until(pilot, lambda: "Train without the seal?" in screen_text(app))
+        await until(pilot, lambda: "How is the trainer to be sealed?" in screen_text(app))
         await pilot.press("enter")
         assert app.screen is not screen
         await pilot.press("escape")
@@ -135,9 +135,11 @@ async def test_to_do_without_the_seal_is_asked_about_once_and_never_by_enter(eng
         await pilot.press("p", "o")
         await until(pilot, lambda: "off: nothing keeps the trainer" in screen_text(app))
         assert screen.draft.command()[-2:] == ["--seal", "off"]
-        await pilot.press("p")
+        await pilot.press("p", "r")
         await until(pilot, lambda: "required: all three layers hold here" in screen_text(app))
-        await pilot.press("p", "p")  # agreed to before: not asked again
+        await pilot.press("p", "b")
+        await until(pilot, lambda: "best: all three layers hold here" in screen_text(app))
+        await pilot.press("p", "o")
         await until(pilot, lambda: "off: nothing keeps the trainer" in screen_text(app))
         assert screen.step == "review"
         await pilot.press("enter")
@@ -160,6 +162,21 @@ async def test_the_seal_is_a_setting_that_says_what_it_means_here(engine: FakeEn
         await pilot.press("r")
         await until(pilot, lambda: "best: landlock and seccomp hold here; no namespace" in screen_text(app))
         assert "privacy.seal" not in screen.draft.overrides
+
+
+async def test_no_run_is_made_whose_seal_is_required_and_cannot_hold(engine: FakeEngine) -> None:
+    engine.ability = WITHOUT_NAMESPACE
+    app = start(engine)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await reach(pilot, "review")
+        await pilot.press("p", "r")
+        await until(pilot, lambda: "required: cannot train here" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "p, then b" in screen_text(app))
+        assert not engine.launched
+        await pilot.press("p", "b", "enter")
+        await until(pilot, lambda: app.opened)
+    assert engine.launched[0].privacy.seal == "best"
 
 
 async def test_esc_backs_out_one_step_at_a_time(engine: FakeEngine) -> None:

@@ -112,6 +112,7 @@ def test_a_remedy_names_the_key_where_there_is_one() -> None:
     assert key_remedy(remedy, "a.b") == "Go on from step 8 with r, or see `dmesg`."
     lower = "Go on with `finetui resume a.b --learning-rate 1e-05`, a third."
     assert key_remedy(lower, "a.b") == "Go on with r at a learning rate of 1e-05, a third."
+    assert key_remedy("Or train: `finetui resume a.b --seal best`.", "a.b") == "Or train: r, then b."
     assert key_remedy(remedy, "axb") == remedy
 
 

@@ -24,8 +24,8 @@ def test_the_level_that_is_given_is_what_the_run_is_asked_for(cli: Finetui) -> N
 
 def test_what_is_required_and_missing_is_told_before_anything_is_trained(cli: Finetui) -> None:
     without = cli.with_environment(FINETUI_SEAL_WITHOUT="namespace")
-    refused = without("train", *ALL, "--seal", "required", "--wait")
-    assert refused.status == 2 and "seal: required: cannot train here: no namespace (" in refused.stderr
-    (run,) = cli("runs", "--json").json()
-    assert (run["state"], run["cause"], run["step"]) == ("failed", "unsealed", 0)
-    assert "--seal best" in cli("show", "clinic").stdout
+    for waiting in ("--wait", "--queue"):
+        refused = without("train", *ALL, "--seal", "required", waiting)
+        assert refused.status == 2 and "does not hold here: no namespace (" in refused.stderr
+        assert "--seal best" in refused.stderr
+    assert cli("runs", "--json").json() == []

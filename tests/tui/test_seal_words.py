@@ -120,7 +120,7 @@ def test_the_page_has_all_that_the_line_rests_on(tmp_path: Path) -> None:
             assert str(told) in text
         for told in (
             "killed by SIGSYS",
-            "shared: net, mnt, user, ipc",
+            "shared with the machine: net, mnt, user, ipc",
             "file_utils.py:318",
             "3 times",
             "once since",

@@ -240,7 +240,8 @@ def judge_seal(layers: Iterable[LayerReport]) -> Iterator[Check]:
             fix = each.fix or "Nothing mends that on this machine; train where it holds, or with privacy.seal best."
             yield Check("seal", "warn", f"{each.layer} is missing: {printable(each.why, 200)}", fix)
     if missing and layers:
-        names = " and ".join(each.layer for each in missing)
+        *others, last = (each.layer for each in missing)
+        names = f"{', '.join(others)} and {last}" if others else last
         found = f'a run with privacy.seal = "required" will not start here for want of {names}; best trains without'
         yield Check("seal", "warn", found, "Mend what is missing, or leave privacy.seal at best.")
 

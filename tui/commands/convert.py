@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from engine.convert.pickled_folder import PickledModel, find_pickles
+from engine.seal.ability import ability
 from engine.seal.report import SealReport
 from profiles.problem import Problem, printable
 from tui.commands import status
@@ -14,13 +15,12 @@ from tui.commands.output import Output
 from tui.commands.progress import no_progress, progress_on
 from tui.format import bytes_text, counted
 
+# In lines that an 80-column terminal need not break.
 _WHAT_A_PICKLE_IS = (
-    "A pickle is a small program that rebuilds what was saved, and opened carelessly it does whatever its author wrote."
+    "A pickle is a small program that rebuilds what was saved. Opened carelessly,",
+    "it does whatever its author wrote.",
 )
-_HOW_IT_IS_OPENED = (
-    "It is opened once, in a sealed process without a network, which takes nothing but numbers from it and writes "
-    "nowhere but into the new folder."
-)
+_HOW_IT_IS_OPENED = "It is opened once, in a process of its own that takes only numbers from it."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,13 +76,23 @@ def _agreed(model: PickledModel, output: Output) -> bool:
             "Where you trust their source, add --yes.",
         )
     output.line(f"{files}, {bytes_text(model.weight_bytes)}, {'is a pickle' if is_one else 'are pickles'}.")
-    output.line(_WHAT_A_PICKLE_IS)
-    output.line(_HOW_IT_IS_OPENED)
+    output.lines([*_WHAT_A_PICKLE_IS, _HOW_IT_IS_OPENED, *_what_seals_it()])
     try:
         answer = input("Open it? [y/N] " if is_one else "Open them? [y/N] ")
     except EOFError:
         return False
     return answer.strip().lower() in ("y", "yes")
+
+
+def _what_seals_it() -> tuple[str, ...]:
+    """What keeps that process in, as this machine has it."""
+    found = ability()
+    if not found.held:
+        return ("Nothing seals that process on this machine: see `finetui doctor`.",)
+    if found.missing:
+        missing = " and ".join(each.layer for each in found.missing)
+        return (f"It is sealed in part, without {missing}: see `finetui doctor`.",)
+    return ("It is sealed: it has no network, and of your files it may change only those", "in the new folder.")
 
 
 def _seal_text(seal: SealReport) -> str:

@@ -39,12 +39,10 @@ from tui.run_words import (
 )
 from tui.seal_evidence import (
     answers,
-    checks_row,
     evidence_rows,
     last_check,
     layer_rows,
-    level_row,
-    took_row,
+    summary_rows,
     trial_rows,
 )
 from tui.seal_words import GLYPHS, seal_words, way_out_words
@@ -170,7 +168,7 @@ def _seal_lines(state: RunState) -> list[str]:
     lines = [f"seal     {GLYPHS[said.name][0]} {said.text}"]
     if not state.seal:
         return lines
-    rows = [level_row(state.seal), took_row(state.seal), checks_row(state)]
+    rows = summary_rows(state)
     for layer in state.seal.get("layers") or ():
         rows += [row for row in layer_rows(layer) if not row[0].startswith(" ")]  # the rest is in --json and the app
     rows += trial_rows(state.seal)

@@ -22,7 +22,7 @@ from tui.commands.log_out import warn_of_log_out
 from tui.commands.output import Output, table
 from tui.commands.watch import add_wait_argument, watch_run
 from tui.format import bytes_text, count_text, counted
-from tui.seal_words import fix_words, level_words
+from tui.seal_words import fix_words, level_words, refusal
 
 # What stands in a spec file under another name than its option.
 _SPEC_KEYS = {"model": "model.path", "data": "data.train", "held_out": "data.held_out"}
@@ -254,13 +254,16 @@ def _warn_of_memory(spec: RunSpec, output: Output) -> None:
 
 
 def _tell_seal(spec: RunSpec, output: Output) -> None:
-    """Say what the level of the seal means on this machine, where not all of it holds or none is wanted."""
+    """Say what the level of the seal means on this machine, where not all of it holds or none is wanted. Raises Problem
+    where all is required, so that no run is made that cannot begin."""
     from engine.seal.ability import ability
 
     level = spec.privacy.seal
     found = None if level == "off" else ability()
-    if found is not None and all(layer.held for layer in found.layers):
+    if found is not None and not found.missing:
         return
+    if (refused := refusal(level, found, "--seal best")) is not None:
+        raise refused
     output.warn(f"seal: {level_words(level, found)}")
     if found is not None and (fix := fix_words(found)):
         output.warn(f"  fix: {fix}")

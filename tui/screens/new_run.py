@@ -14,7 +14,7 @@ from textual.widgets import ContentSwitcher
 
 from engine.seal.request import LEVELS, Level
 from tui.keys import APP_KEYS, Key, KeyedScreen
-from tui.seal_words import LEVEL_DETAIL, LEVEL_QUESTION, level_words
+from tui.seal_words import LEVEL_QUESTION, LEVEL_WORDS, OFF_DETAIL, OFF_QUESTION, level_words
 from tui.theme import look_of
 from tui.widgets.data.board import DataChoice
 from tui.widgets.dialog import Choice, ChoiceDialog
@@ -239,23 +239,23 @@ class NewRunScreen(KeyedScreen):
         self._changing.reset()
 
     def do_seal(self) -> None:
-        """Take the next level; to do without the seal is asked about, once."""
-        level = LEVELS[(LEVELS.index(self.draft.seal) + 1) % len(LEVELS)]
-        if level == "off" and not self.draft.unsealed_agreed:
-            self._ask_unsealing()
-        else:
-            self._seal(level)
+        """Ask for the level. Its letters are no Enter, which a person presses from step to step."""
+        words = LEVEL_WORDS | {"off": "train without it"}
+        choices = tuple(Choice(level[0], f"{level}: {words[level]}", level) for level in LEVELS)
+        self._ask_level(LEVEL_QUESTION, choices, f"keep {self.draft.seal}")
 
     @on(SettingsStep.Unsealing)
     def _ask_unsealing(self) -> None:
-        def answered(answer: str | None) -> None:
-            if answer is not None:
-                self.draft.unsealed_agreed = True
-                self._seal("off")
+        self._ask_level(OFF_QUESTION, (Choice("o", "off: train without it", "off"),), "keep the seal")
 
-        # Not for Enter, which a person presses from step to step.
-        without = Choice("o", "off: train without it", "off")
-        self.app.push_screen(ChoiceDialog(LEVEL_QUESTION, LEVEL_DETAIL, (without,), leave="keep the seal"), answered)
+    def _ask_level(self, question: str, choices: tuple[Choice, ...], leave: str) -> None:
+        def answered(answer: str | None) -> None:
+            for level in LEVELS:
+                if level == answer:
+                    self.draft.unsealed_agreed |= level == "off"
+                    self._seal(level)
+
+        self.app.push_screen(ChoiceDialog(question, OFF_DETAIL, choices, leave=leave), answered)
 
     def _seal(self, level: Level) -> None:
         self.draft.overrides[SEAL] = level

@@ -29,6 +29,8 @@ class SealScreen(RunScreen):
         Key("k,up", "up", "up", "One line back.", palette=False),
         Key("l,right", "next", "next part", "To the next part of the page.", palette=False),
         Key("h,left", "previous", "part before", "To the part before.", palette=False),
+        Key("space,pagedown", "page_down", "page down", "A page on.", footer=False, palette=False),
+        Key("b,pageup", "page_up", "page up", "A page back.", footer=False, palette=False),
         Key("g,home", "first", "first", "To the start.", footer=False, palette=False),
         Key("G,end", "last", "last", "To the end.", footer=False, palette=False),
     )
@@ -80,6 +82,16 @@ class SealScreen(RunScreen):
 
     def do_up(self) -> None:
         self._go_to(self._top - 1)
+
+    def do_page_down(self) -> None:
+        self._go_to(self._top + self._page_height())
+
+    def do_page_up(self) -> None:
+        self._go_to(self._top - self._page_height())
+
+    def _page_height(self) -> int:
+        """Lines by which a page moves: one stays, so that the eye finds its place."""
+        return max(1, self.query_one("#page", Lines).size.height - 1)
 
     def do_next(self) -> None:
         self._go_to(next((each for each in self._page.sections if each > self._top), self._top))

@@ -2,8 +2,8 @@
 
 A run keeps hard links to its shards in its own folder. So a resume finds exactly the data that the run began with,
 whatever became of the source and of the cache, and cleaning up the cache takes nothing from a run; the links take no
-room. Where that is on another disk they are copies, and so they are within a seal that has a namespace: what is shown
-there of one disk in two places counts as two.
+room. Where that is on another disk they are copies. Within a seal that has a namespace, what is shown of one disk in
+two places counts as two, and the process outside that started the run is asked for the links.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,29 +23,53 @@ from engine.fit.cache import cache_root
 _MOST_OF_DISK = 0.1
 # What another preparation may be reading just now.
 _IN_USE_SECONDS = 3600
+# Whoever is asked for a link makes it between two other things that take milliseconds, or is gone.
+_LINK_SECONDS, _LOOK_SECONDS = 10.0, 0.002
 
 
 def prepared_root() -> Path:
     return cache_root() / "prepared"
 
 
-def keep_shard(shard: Path, root: Path, keep: Path) -> None:
-    """Give `keep` its own name for a shard of `root`, at the same place within it, in place of whatever an earlier
-    start left there. Raises OSError."""
-    target = keep / shard.relative_to(root)
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = target.with_name(f".{secrets.token_hex(8)}")
-    try:
+class ShardKeeper:
+    """Gives a run's own folder `keep` its names for shards of `root`."""
+
+    def __init__(self, root: Path, keep: Path, ask: Callable[[str], bool] | None = None):
+        """`ask`: has somebody outside of this process's seal give `keep` a name for the shard of that name within
+        `root`, in their own time; False where there is nobody."""
+        self._root, self._keep, self._ask = root, keep, ask
+
+    def keep(self, shard: Path) -> None:
+        """At the same place within `keep`, in place of whatever an earlier start left there. Raises OSError."""
+        target = self._keep / shard.relative_to(self._root)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = target.with_name(f".{secrets.token_hex(8)}")
         try:
-            os.link(shard, temporary)
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES):
-                raise
-            shutil.copy(shard, temporary)
-        temporary.rename(target)
-    finally:
-        # Renaming one name of a file to another of its names does nothing.
-        temporary.unlink(missing_ok=True)
+            try:
+                os.link(shard, temporary)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES):
+                    raise
+                if error.errno == errno.EXDEV and self._linked_outside(shard, target):
+                    return
+                shutil.copy(shard, temporary)
+            temporary.rename(target)
+        finally:
+            # Renaming one name of a file to another of its names does nothing.
+            temporary.unlink(missing_ok=True)
+
+    def _linked_outside(self, shard: Path, target: Path) -> bool:
+        """Whether `target` is the shard, by a link that was asked for."""
+        if self._ask is None or shard.parent.stat().st_dev != target.parent.stat().st_dev:
+            return False
+        if self._ask(str(shard.relative_to(self._root))):
+            end = time.monotonic() + _LINK_SECONDS
+            while time.monotonic() < end:
+                if target.exists() and target.samefile(shard):
+                    return True
+                time.sleep(_LOOK_SECONDS)
+        self._ask = None  # nobody does it, and the next shard would wait as long
+        return False
 
 
 def clean_up(root: Path, in_use: Collection[Path], most_bytes: int | None = None) -> int:

@@ -31,7 +31,7 @@ def notes_on(spec: DataSection, table: Table, reports: Sequence[SourceReport]) -
     used = rows.fate <= Fate.HELD_OUT
     fates = np.bincount(rows.fate, minlength=len(Fate)).tolist()
     if set_aside := sum(report.set_aside for report in reports):
-        yield f"{rows_are(set_aside)} set aside; rejects.jsonl has the reasons"
+        yield f"{rows_are(set_aside)} set aside; data/rejects.jsonl has the reasons"
     for fate, words in _BY_RULE.items():
         if fates[fate]:
             yield f"{rows_are(fates[fate])} {words}"

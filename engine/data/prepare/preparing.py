@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from engine.data.dataset import Dataset
 from engine.data.files import open_rows
 from engine.data.prepare.assembly import assemble
 from engine.data.prepare.benchmarks import Benchmarks, read_benchmarks
-from engine.data.prepare.cache import clean_up, keep_shard, prepared_root
+from engine.data.prepare.cache import ShardKeeper, clean_up, prepared_root
 from engine.data.prepare.gather import gather
 from engine.data.prepare.kept import Kept, is_all_there, read_kept, require_unchanged
 from engine.data.prepare.progress import Report
@@ -44,6 +44,7 @@ def prepare(
     *,
     anyway: bool = False,
     anew: bool = False,
+    link: Callable[[str], bool] | None = None,
 ) -> Dataset:
     """The data of `spec` for a model with `tokenizer`: read, tokenised, split, and an account of every row.
 
@@ -52,7 +53,7 @@ def prepare(
     `require_unchanged`, which `session` is for), and what was lost or damaged is made again of those that did not.
     `anyway`: a person said to go on though things changed. Then what was prepared of a changed source is gone on with,
     and what was prepared for another tokenizer is not. With `anew` nothing of an earlier preparation is gone on with:
-    the spec asks for another. `workers` are the processes to use; None chooses.
+    the spec asks for another. `workers` are the processes to use; None chooses. `link` is ShardKeeper's `ask`.
 
     Raises Problem for sources that cannot be read, hold different kinds of rows or change meanwhile, when more rows
     than allowed are unusable, when none are left, and for a full disk.
@@ -91,11 +92,12 @@ def prepare(
         benchmarks = read_benchmarks(spec.benchmarks, root)
         recipes = _recipes(spec, tokenizer, sources, readings, benchmarks)
         in_use: set[Path] = set()
+        keeper = ShardKeeper(root, keep, link) if keep is not None else None
 
         def use(shard: Path) -> None:
             in_use.add(shard)
-            if keep is not None:
-                keep_shard(shard, root, keep)
+            if keeper is not None:
+                keeper.keep(shard)
 
         gathered = gather(recipes, root, report, workers, use, distrusted=kept is not None)
         if keep is not None:

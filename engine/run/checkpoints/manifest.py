@@ -27,7 +27,7 @@ STATE = "state.json"
 FILES = (TRAINABLE, OPTIMIZER, RANDOM, STATE)
 """What every checkpoint is made of besides its manifest."""
 
-# One of a thousand circumstances has 200 KB.
+# Far more than a manifest has, which is kilobytes.
 _MOST_BYTES = 1 << 24
 _NAME = re.compile(r"step-(\d{6,})")
 _SEAL = re.compile(rb'(?P<sealed>.*),\n "sha256": "(?P<sum>[0-9a-f]{64})"\n\}\n', re.DOTALL)

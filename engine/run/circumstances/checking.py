@@ -4,10 +4,8 @@ once all is known that a checkpoint keeps."""
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.run.checkpoints.manifest import list_checkpoints, saved_circumstances, step_of
 from engine.run.circumstances.base_files import base_circumstances
@@ -16,7 +14,6 @@ from engine.run.circumstances.present import is_of_a_data_file, version_circumst
 from engine.run.circumstances.spec_fields import spec_circumstances
 from engine.run.directory import RunDirectory
 from engine.run.endings.adjusted import ANYWAY_VARIABLE
-from engine.run.evidence.lineage import read_lineage, write_lineage
 from engine.run.telemetry.reading import read_state
 
 if TYPE_CHECKING:
@@ -71,7 +68,7 @@ def require_same(
     found = changes(saved, now)
     _refuse(run, step, [change for change in found if not is_of_a_data_file(change.field)])
     if new := _unaccepted(run, found):
-        _record(run, step, new, send)
+        _record(step, new, send)
     return found
 
 
@@ -121,11 +118,7 @@ def _changed_files(run: RunDirectory, spec: RunSpec, saved: Mapping[str, str]) -
     return changes(saved, now)
 
 
-def _record(run: RunDirectory, step: int, new: Sequence[Change], send: Send) -> None:
-    """Put it into the journal, and beside what the run learnt from."""
+def _record(step: int, new: Sequence[Change], send: Send) -> None:
+    """Have it put into the journal, and so beside what the run learnt from (see engine.run.evidence.keeping)."""
     text = f"went on from the checkpoint of step {step} though {changes_text(new)}"
-    told: list[dict[str, str]] = [change.as_dict() for change in new]
-    send("continued", changes=told, text=text)
-    before: list[Any] = read_lineage(run).get("continued") or []
-    with suppress(OSError):  # a full disk; the journal has it
-        write_lineage(run, {"continued": [*before, {"at": time.time(), "step": step, "changes": told}]})
+    send("continued", step=step, changes=[change.as_dict() for change in new], text=text)

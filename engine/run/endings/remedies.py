@@ -26,7 +26,8 @@ _REMEDIES: dict[Cause, str] = {
     "engine_killed": "{Resume}.",
     "worker_killed": "See with `dmesg` or the machine's other users what ends it, then {resume}.",
     "worker_crashed": "Check the libraries with `finetui doctor`, see {log} for where it crashed, then {resume}.",
-    "unsealed": "Have done what `finetui doctor` says of the seal, then {resume} (with --seal best to do without).",
+    "unsealed": "Have done what `finetui doctor` says of the seal, then {resume}; or do without: "
+    "`finetui resume {name} --seal best`.",
     "changed": "Undo the change, or go on all the same with `finetui resume {name} --anyway`.",
     "input": "Correct that, then {resume}.",
     "fault": "This is a mistake of finetui's own: keep {log} to report it; {resume}.",

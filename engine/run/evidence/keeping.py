@@ -16,8 +16,8 @@ from engine.run.directory import RunDirectory
 from engine.run.evidence.audit import record
 from engine.run.evidence.findings import DAMAGE, reason
 from engine.run.evidence.hashing import file_hashes, read_plain, small_sha256
-from engine.run.evidence.inside import kept_digest
 from engine.run.evidence.lineage import change_lineage, read_lineage, write_lineage
+from engine.run.evidence.own_files import kept_digest
 
 _CONTENTS = re.compile(r"([\d,]+) bytes of SHA-256 ([0-9a-f]{64})")
 _BASE = ("base", "base weights", "tokenizer")
@@ -66,6 +66,8 @@ class AuditKeeper:
         told = {name: value for name, value in fields.items() if name not in _LEFT_OUT}
         if kind in _TAKEN_OVER:
             self._keep(lambda: record(self._run, _TAKEN_OVER[kind], **told))
+            if kind == "continued":
+                self._keep(lambda: self._add("continued", {"step": told.get("step"), "changes": told.get("changes")}))
         elif kind == "attempt":
             self._keep(lambda: record(self._run, "attempt", **told, journal=self._journal.now()))
         elif kind == "seal":
@@ -77,6 +79,10 @@ class AuditKeeper:
             self._paused_until = 0.0
             self._keep(lambda: self._ended(told))
 
+    def prepared(self, data: Any) -> None:
+        """The trainer says where the data came from, and what was made of it."""
+        self._keep(lambda: write_lineage(self._run, {"data": data}))
+
     def _checkpoint(self, step: int) -> None:
         folder = checkpoint_path(self._run.checkpoints, step)
         manifest = small_sha256(folder / MANIFEST)
@@ -86,8 +92,12 @@ class AuditKeeper:
             write_lineage(self._run, _sections(self._run, circumstances))
 
     def _keep_seal(self, fields: Mapping[str, Any]) -> None:
-        attempt = {"at": time.time(), **_seal(fields), "text": fields.get("text", "")}
-        change_lineage(self._run, lambda before: {"seal": [*(before.get("seal") or ()), attempt]})
+        self._add("seal", {**_seal(fields), "text": fields.get("text", "")})
+
+    def _add(self, section: str, entry: Mapping[str, Any]) -> None:
+        """To a section of the lineage that is a list."""
+        told = {"at": time.time(), **entry}
+        change_lineage(self._run, lambda before: {section: [*(before.get(section) or ()), told]})
 
     def _ended(self, told: Mapping[str, Any]) -> None:
         outputs = {path.name: file_hashes(path) for path in _outputs(self._run)}

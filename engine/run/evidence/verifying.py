@@ -17,7 +17,8 @@ from engine.run.evidence.audit import audit_path, read_audit
 from engine.run.evidence.chain import Chain
 from engine.run.evidence.findings import Finding, Findings, Reading, guarded, reason
 from engine.run.evidence.heads import Head, read_head
-from engine.run.evidence.inside import (
+from engine.run.evidence.other_files import base_model, data_files, exports
+from engine.run.evidence.own_files import (
     checkpoints,
     journal,
     kept_data,
@@ -27,7 +28,6 @@ from engine.run.evidence.inside import (
     unvouched,
     written_once,
 )
-from engine.run.evidence.outside import base_model, data_files, exports
 from engine.run.processes.lock import lock_holder
 
 SHORTEST_EXPECTED = 12
@@ -112,7 +112,7 @@ def _log(run: RunDirectory, chain: Chain, expected: str) -> Findings:
             yield Finding("matches", "the head you gave", f"is that of entry {entry.n:,}; {more:,} were added since")
         else:
             now = f"head {chain.head[:16]}…" if chain.entries else "no log"
-            what = "is in no entry of the log: it was cut short or written anew since you wrote that down"
+            what = "is in no entry of the log: this is another run's, or the log was cut short or written anew since"
             yield Finding("differs", "the head you gave", what, f"head {expected[:16]}", now)
 
 

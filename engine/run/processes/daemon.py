@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -39,7 +41,7 @@ def detach(log_path: Path, body: Callable[[Callable[[bytes], None]], None]) -> b
     """
     # Whoever started us may have it ignored, and then the kernel tells nobody how a child ended.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = _open_log(log_path)
     reader, writer = os.pipe()
     child = os.fork()
     if child:
@@ -79,6 +81,22 @@ def detach(log_path: Path, body: Callable[[Callable[[bytes], None]], None]) -> b
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _open_log(path: Path) -> int:
+    """The log, to append to. What a process of the run put in its place, such as a link to a file of the person's, or a
+    pipe, gives way to a new one. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        log = os.open(path, flags, 0o600)
+        if stat.S_ISREG(os.fstat(log).st_mode):
+            return log
+        os.close(log)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):  # a link; a pipe that nobody reads
+            raise
+    path.unlink()
+    return os.open(path, flags, 0o600)
 
 
 def _close_all_but(kept: int) -> None:

@@ -45,5 +45,5 @@ def ending_of_refusal(run: RunDirectory, refused: Problem) -> Ending:
 
 def unsealed(run: RunDirectory, why: str, fix: str = "") -> Ending:
     """`fix`: what makes the seal hold, where that is known; without, the cause's usual remedy will do."""
-    without = f"Or do without what is missing: `finetui resume {run.name} --seal best`."
+    without = f"Or train with the layers that hold here: `finetui resume {run.name} --seal best`."
     return Ending("failed", "unsealed", why, f"{fix} {without}" if fix else "")

@@ -12,9 +12,9 @@ queued      needed_bytes, free_bytes, usable_bytes, total_bytes, reserve_bytes, 
 seal        number (of the attempt), level (required | best | off), layers [{layer, held, detail, why, fix,
             milliseconds}], milliseconds (what the sealing took), probes {tried, refused, open [{name, answer}], hits
             (on the listener outside), control (whether the listener was reached from outside), seconds}, or null where
-            none were tried, evidence (what the kernel says of the worker: see engine.seal.proof.evidence), text: what
-            keeps the worker that starts from the network, and how that was tried; changed [text]: what the kernel says
-            otherwise than it should be; comes after the attempt's own event
+            none were tried, evidence (of the worker: see engine.seal.proof.kernel_word), text: what keeps the worker
+            that starts from the network, and how that was tried; changed [text]: what the kernel says otherwise than it
+            should be; comes after the attempt's own event
 seal_check  when (checkpoint | end), step, evidence, changed [text] (what is not as it was at the start; none is good)
 way_out     what (the call that was refused, in words), where (file:line in the code that tried, or ""), process (its
             name), pid, count (how often, since the last such event), text: something within the seal tried to get out
@@ -51,7 +51,8 @@ problem     where, what, fix
 restart     number, cause (see engine.run.endings.causes), what, step (of the checkpoint, or null), text: the worker
             ended for a reason that another try may not meet again, or a person had it ended, and another one starts
 adjusted    changes {field: [old, new]}, text: a person changed settings for the rest of the run
-continued   changes [{field, was, now}], text: a person said to go on though these are not as at the checkpoint
+continued   step (of the checkpoint), changes [{field, was, now}], text: a person said to go on though these are not as
+            at the checkpoint
 stall       seconds, usual_seconds, phase, process (text: what the worker's process does), stack [text, innermost
             last], text: nothing was heard of the worker for much longer than usual; over with its next event
 throttle    device, reason, celsius (or null), on (bool), text: a device runs slower to protect itself, or

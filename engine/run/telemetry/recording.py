@@ -52,7 +52,9 @@ class Recording:
             return
         except OSError as error:
             self._missing_records += 1
-            say(f"not journalled ({error.strerror}): {kind} {printable(fields, 2000)}")
+            # The log is no place for a row of the data.
+            told = "" if kind == "sample" else f" {printable(fields, 2000)}"
+            say(f"not journalled ({error.strerror}): {kind}{told}")
             # The run goes by it all the same: a rung that nobody could write down must not be taken again and again.
             self._folding.add({"seq": self._journal.sequence, "at": time.time(), "kind": kind, **fields})
             self.audit.journalled(kind, fields)

@@ -37,12 +37,14 @@ class _Attributes(ctypes.Structure):
 
 
 class View:
-    """What is to be shown, found out, and opened, before anything is covered."""
+    """What is to be shown, found out before anything is covered."""
 
     def __init__(self, read: Iterable[str], write: Iterable[str]) -> None:
         self.places: dict[str, int] = {}
         """By real path: how it is shown."""
         self.links: dict[str, str] = dict(_LINKS)
+        self._passed: list[str] = []
+        """Folders that a path goes into and out of again, which must be there for that."""
         for path in read:
             self._name(path, _READ)
         for path in write:
@@ -51,22 +53,27 @@ class View:
             if os.path.isdir(path):
                 self._name(os.path.realpath(path), _EMPTY)
         self.gaps: list[str] = []
-        self._sources: dict[str, int] = {}
+        self._base, self._beneath = "", -1
+        """Where the new root is put together, and what that covers."""
 
     def show(self, empty: Iterable[str]) -> list[str]:
         """Make it this process's root, in a mount namespace of its own; the paths that are shown. `gaps` says then what
         could not be done, each the end of a sentence. `empty`: folders that are made where nothing shows them. Raises
         OSError where files are as they were."""
         linux.mount(None, "/", None, _RECURSIVE | _PRIVATE)
-        self._open()
-        base = next(each for each in ("/tmp", "/run", "/dev/shm", "/usr") if os.path.isdir(each))
-        linux.mount("tmpfs", base, "tmpfs", _NO_SETUID | _NO_DEVICES, "mode=755")
+        self._pass_over_what_is_not_there()
+        self._base = base = next(each for each in ("/tmp", "/run", "/dev/shm", "/usr") if os.path.isdir(each))
+        self._beneath = os.open(base, os.O_PATH | os.O_CLOEXEC)
         try:
-            shown = self._fill(base, empty)
-            _make_root(base)
-        except OSError:
-            linux.call("umount2", os.fsencode(base), _DETACH)
-            raise
+            linux.mount("tmpfs", base, "tmpfs", _NO_SETUID | _NO_DEVICES, "mode=755")
+            try:
+                shown = self._fill(base, empty)
+                _make_root(base)
+            except OSError:
+                linux.call("umount2", os.fsencode(base), _DETACH)
+                raise
+        finally:
+            os.close(self._beneath)
         return shown
 
     def _fill(self, base: str, empty: Iterable[str]) -> list[str]:
@@ -81,10 +88,10 @@ class View:
                 self.gaps.append(f"{path} is not shown: {error.strerror}")
         for path, target in self.links.items():
             self._link(base, path, target)
-        for path in empty:
-            self._make_folder(base + path)
-        for source in self._sources.values():
-            os.close(source)
+        for path in (*self._passed, *empty):
+            # A variable's value may be anything: what is no path from the root would be made beside the new one.
+            if path.startswith("/"):
+                self._make_folder(base + os.path.normpath(path))
         for path in _KERNEL_OWN:
             self._keep_unwritten(base, path)
         linux.mount(None, base, None, _REMOUNT | _BIND | _READ_ONLY | _NO_SETUID | _NO_DEVICES)
@@ -97,6 +104,7 @@ class View:
         while rest:
             part = rest.pop(0)
             if part == "..":
+                self._passed.append(real)
                 real = real.rpartition("/")[0]
                 continue
             here = f"{real}/{part}"
@@ -115,16 +123,23 @@ class View:
         real = real or "/"
         self.places[real] = max(how, self.places.get(real, _READ))
 
-    def _open(self) -> None:
+    def _pass_over_what_is_not_there(self) -> None:
         for path, how in list(self.places.items()):
             if how == _EMPTY:
                 continue
             try:
-                self._sources[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                os.stat(path)
             except OSError as error:
                 if how == _WRITE or error.errno not in _NOT_THERE:
                     self.gaps.append(f"{path} is not shown: {error.strerror}")
                 del self.places[path]
+
+    def _source(self, path: str) -> str:
+        """Where `path` is found now. One descriptor leads to all that is covered, since a person's limit of them may be
+        lower than the places are many."""
+        if path == self._base or path.startswith(self._base + "/"):
+            return f"/proc/self/fd/{self._beneath}{path[len(self._base) :]}"
+        return path
 
     def _put(self, path: str, at: str) -> None:
         how = self.places[path]
@@ -132,7 +147,7 @@ class View:
             os.makedirs(at, exist_ok=True)
             linux.mount("tmpfs", at, "tmpfs", _NO_SETUID | _NO_DEVICES, "mode=1777")
             return
-        source = f"/proc/self/fd/{self._sources[path]}"
+        source = self._source(path)
         if not os.path.lexists(at):
             os.makedirs(os.path.dirname(at), exist_ok=True)
             if os.path.isdir(source):

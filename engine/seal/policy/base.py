@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from engine.seal.policy.caches import scratch
 from engine.seal.policy.devices import COMMON_DEVICES
-from engine.seal.policy.links import hops
-from engine.seal.policy.places import Places
+from engine.seal.policy.links import holds_secrets, hops
+from engine.seal.policy.places import Places, reading_places
 
 READ_VARIABLE, WRITE_VARIABLE = "FINETUI_SEAL_READ", "FINETUI_SEAL_WRITE"
 """Environment variables with further places, divided as in PATH: for installations that nobody foresaw, and tests."""
@@ -33,6 +34,7 @@ def base_places(environment: Mapping[str, str]) -> Places:
     """For a process with this environment."""
     read = [
         *_python(environment),
+        *_mapped(),
         *_system(),
         *_of_variables(environment, _FOLDER_VARIABLES),
         environment.get("PYTHONPYCACHEPREFIX", ""),
@@ -43,7 +45,7 @@ def base_places(environment: Mapping[str, str]) -> Places:
         read=_there(read),
         write=_there(_listed(environment, WRITE_VARIABLE)),
         devices=_there(COMMON_DEVICES),
-    )
+    ) | reading_places((), (scratch(),))
 
 
 def _there(paths: Iterable[str]) -> tuple[str, ...]:
@@ -57,7 +59,11 @@ def _listed(environment: Mapping[str, str], name: str) -> list[str]:
 
 def _python(environment: Mapping[str, str]) -> Iterator[str]:
     """The interpreter, the environment that it belongs to, and where its modules lie."""
-    yield from (sys.executable, sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, str(_ROOT))
+    yield sys.executable
+    # A Python may be built for the home folder, or ~/.local, and the tree lie right in the root of a container.
+    for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix):
+        yield from _whole_or(("bin", "lib", "lib64", "include"), prefix)
+    yield from _whole_or(("engine", "profiles", "tui"), str(_ROOT))
     # The first is the folder of the program or the one it was started in, which no module of ours is taken from.
     known = sys.path[0 if sys.flags.safe_path else 1 :]
     folders = [*known, *_listed(environment, "PYTHONPATH"), *site.getsitepackages(), *_editable()]
@@ -66,17 +72,39 @@ def _python(environment: Mapping[str, str]) -> Iterator[str]:
     yield from (folder for folder in folders if not _is_too_much(folder))
 
 
+def _whole_or(parts: Iterable[str], folder: str) -> Iterable[str]:
+    return [f"{folder}/{part}" for part in parts] if _is_too_much(folder) else [folder]
+
+
 def _editable() -> Iterator[str]:
-    """Packages that are run from where they are written (`pip install -e`): setuptools keeps their places in a module
-    that every start of this interpreter loads; others are in sys.path."""
+    """Packages that are run from where they are written (`pip install -e`): setuptools and the package editables keep
+    their places in what every start of this interpreter loads; others are in sys.path."""
     for name, module in list(sys.modules.items()):
         if name.startswith("__editable__"):
             yield from map(str, getattr(module, "MAPPING", {}).values())
+            for folders in getattr(module, "NAMESPACES", {}).values():
+                yield from map(str, folders)
+    for finder in sys.meta_path:
+        for file in getattr(finder, "_redirections", {}).values():
+            # Of a package its __init__.py is named, and all of it is meant.
+            yield str(Path(file).parent if Path(file).name == "__init__.py" else file)
+
+
+def _mapped() -> Iterator[str]:
+    """Where the libraries lie that this very process runs with: those of clusters have the places of others written
+    into them, anywhere on the machine."""
+    try:
+        lines = Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return
+    files = {fields[5] for line in lines if len(fields := line.split(maxsplit=5)) > 5}
+    folders = {str(Path(file).parent) for file in files if file.startswith("/") and ".so" in file}
+    yield from (folder for folder in folders if not _is_too_much(folder))
 
 
 def _is_too_much(folder: str) -> bool:
-    """Whether the home folder lies in it."""
-    return Path.home().resolve().is_relative_to(Path(folder).resolve())
+    """Whether the home folder or a place of secrets lies in it."""
+    return holds_secrets(os.path.realpath(folder))
 
 
 def _system() -> Iterator[str]:

@@ -29,9 +29,26 @@ def scratch() -> Path:
     return cache_root() / "scratch"
 
 
+def learnt() -> tuple[Path, ...]:
+    """What finetui found out of models, disks and devices (see engine.fit.cache): a trainer reads it and adds to it."""
+    return tuple(cache_root() / name for name in ("contents", "disks", "rates", "replay", "shapes"))
+
+
+def own_folder(path: Path) -> None:
+    """Make `path`, a folder of the cache. A link in its place, which no process of ours makes, would open to a sealed
+    one whatever it leads to, and gives way to a folder. Raises OSError."""
+    at = cache_root()
+    for part in path.relative_to(at).parts:
+        at /= part
+        if at.is_symlink():
+            at.unlink()
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def clear_scratch() -> None:
     """Remove what processes left behind there that were killed, a month after."""
     with suppress(OSError):
+        own_folder(scratch())
         for path in scratch().iterdir():
             if path.lstat().st_mtime < time.time() - _LEFT_SECONDS:
                 if path.is_dir() and not path.is_symlink():

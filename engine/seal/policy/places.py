@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.fit.cache import cache_root
-from engine.seal.policy.caches import clear_scratch, library_caches, scratch
+from engine.seal.policy.caches import clear_scratch, learnt, library_caches, own_folder, scratch
 from engine.seal.policy.devices import gpu_devices, touch_gpu
 from engine.seal.policy.links import hops, with_links
 
@@ -67,15 +67,15 @@ def preparing_places(model: Path, data: Mapping[str, Any]) -> Places:
 def training_places(run: RunDirectory, spec: RunSpec) -> Places:
     """For a run's worker. Raises what `preparing_places` raises.
 
-    It writes many things into the run's folder, some beside each other and whole or not at all, so that it is given all
-    of that; but what it was asked, and what its supervisor wrote down, stays as it is where a namespace can see to
-    it."""
+    Of the run's folder it writes into those below it that are its own; of the rest, which is its supervisor's, it reads
+    what it is asked and what it was before. Nothing else there is shown to it: who may open a file may also lock it. Of
+    the cache it is given folder by folder too, none of which it can so replace by a link."""
     from engine.fit.memory_rows import measured_folder
 
     clear_scratch()
     prepared = preparing_places(spec.model.path, spec.data.model_dump(mode="json"))
-    kept = Places(read=tuple(map(str, (run.spec_path, run.environment_path, run.events_path))))
-    return prepared | kept | reading_places((), (run.path, cache_root(), measured_folder())) | computing_places()
+    own = reading_places((run.spec_path, run.events_path), (*run.workers_own, *learnt(), measured_folder()))
+    return prepared | own | computing_places()
 
 
 def chat_places(run: RunDirectory) -> Places:
@@ -103,7 +103,9 @@ def _written(paths: Iterable[Path | str]) -> tuple[str, ...]:
     found: list[str] = []
     for path in map(Path, paths):
         try:
-            if not path.exists():
+            if path.is_relative_to(cache_root()):
+                own_folder(path)
+            elif not path.exists():
                 path.mkdir(mode=0o700, parents=True)
         except OSError:
             continue  # who writes there will be told why not

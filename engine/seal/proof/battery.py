@@ -20,8 +20,8 @@ from typing import Any
 
 from engine.seal.policy.places import Places
 from engine.seal.proof.listener import Listener
-from engine.seal.proof.outside import Outside
 from engine.seal.proof.refusals import Refusals, socket_pair
+from engine.seal.proof.targets import Targets
 from engine.seal.report import SealReport
 from engine.seal.request import Level, Sockets
 from engine.seal.sealing import start_sealed
@@ -85,7 +85,7 @@ def run_battery(
     this machine itself holds. Raises SealRefused where a layer is required and missing, OSError."""
     since = time.monotonic()
     with ExitStack() as stack:
-        outside = stack.enter_context(Outside(places, ip))
+        outside = stack.enter_context(Targets(places, ip))
         control = outside.control()
         seal, answers = _start(stack, outside, places, level, sockets, environment)
         told = _hear(answers, outside.listener, since + LIMIT_SECONDS)
@@ -96,7 +96,7 @@ def run_battery(
 
 def _start(
     stack: ExitStack,
-    outside: Outside,
+    outside: Targets,
     places: Places,
     level: Level,
     sockets: Sockets,

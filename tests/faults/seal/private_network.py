@@ -29,7 +29,7 @@ _SET_ADDRESS, _GET_FLAGS, _SET_FLAGS, _UP = 0x8916, 0x8913, 0x8914, 1
 
 
 def run_in_private_network(
-    command: Sequence[str], environment: Mapping[str, str], user: int | None = None, seconds: float = 100
+    command: Sequence[str], environment: Mapping[str, str], user: int | None = None, seconds: float = 300
 ) -> str:
     """The output of `python COMMAND`, as `user`. Skips the test where it cannot be done here, saying why."""
     python = interpreter_for(user)

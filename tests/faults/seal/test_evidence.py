@@ -15,7 +15,7 @@ import pytest
 from fault_ledger import Ledger
 from waiting import wait_until
 
-from engine.seal.proof.evidence import Evidence, NetworkFiles, evidence
+from engine.seal.proof.kernel_word import Evidence, NetworkFiles, evidence
 from engine.seal.request import LAYERS
 
 WORKER, HELPER, OURS = 500, 501, 7

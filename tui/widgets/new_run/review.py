@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 from engine.spec import RunSpec
 from profiles.problem import Problem, printable
 from tui.format import compact_text, count_text, counted, learning_rate_text, share_text
-from tui.seal_words import fix_words, level_words
+from tui.seal_words import fix_words, level_words, refusal
 from tui.theme import Look, look_of
 from tui.widgets.new_run.draft import Draft, check_name
 from tui.widgets.new_run.memory import MemoryForecast
@@ -25,12 +25,11 @@ from tui.widgets.new_run.sources import Sources
 from tui.widgets.new_run.text import drawable, facts, problem_text
 
 if TYPE_CHECKING:
-    from engine.seal.ability import Ability
-
     from engine.propose import Proposal
     from engine.run.directory import RunDirectory
     from engine.run.surviving.session_limits import Caution
     from engine.run.waiting.room import Room
+    from engine.seal.ability import Ability
 
 LABEL = 12
 
@@ -149,6 +148,9 @@ class ReviewStep(Vertical):
     def launch(self, wait: bool = False) -> None:
         """Start the run, or let it `wait` for its memory; asks first where that is not free at this moment."""
         if self.launching:
+            return
+        if (refused := refusal(self.draft.seal, self._ability, "p, then b")) is not None:
+            self.say(problem_text(refused, self.look))
             return
         self.launching = True
         asked = self.room is not None

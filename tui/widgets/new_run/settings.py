@@ -25,9 +25,8 @@ from tui.widgets.new_run.text import cut, drawable, problem_line, problem_text
 from tui.widgets.painted import Painted
 
 if TYPE_CHECKING:
-    from engine.seal.ability import Ability
-
     from engine.propose import Proposal
+    from engine.seal.ability import Ability
 
 LABEL_COLUMN, LABEL_WIDTH, VALUE_WIDTH, REASON_COLUMN = 3, 16, 10, 38
 USUAL_ROWS = 14

@@ -18,13 +18,12 @@ from tui.widgets.new_run.places import Place, former_specs, found_data, model_pl
 from tui.widgets.plan.sources import PlanSources
 
 if TYPE_CHECKING:
-    from engine.seal.ability import Ability
-
     from engine.data.preview import DataPreview
     from engine.propose import Gathered, Proposal
     from engine.run.directory import RunDirectory
     from engine.run.surviving.session_limits import Caution
     from engine.run.waiting.room import Room
+    from engine.seal.ability import Ability
     from profiles.geometry import ModelReport
     from profiles.planner import Plan
 

@@ -12,6 +12,7 @@ _C = ctypes.CDLL(None, use_errno=True)
 _C.syscall.restype = ctypes.c_long
 
 MACHINE = platform.machine()
+# Numbers of its own, and not the filter's (layers/linux.py): a slip in those would be tried and refused alike.
 _COMMON = {
     **{"pidfd_open": 434, "pidfd_getfd": 438, "clone3": 435},
     **{"io_uring_setup": 425, "io_uring_enter": 426, "fsopen": 430},
@@ -19,15 +20,15 @@ _COMMON = {
 _NUMBERS: dict[str, dict[str, int]] = {
     "x86_64": _COMMON
     | {
-        **{"shmget": 29, "shmctl": 31, "socket": 41, "connect": 42, "clone": 56, "msgget": 68, "msgctl": 71},
-        **{"ptrace": 101, "mount": 165, "umount2": 166, "mq_open": 240, "mq_unlink": 241, "add_key": 248},
+        **{"shmget": 29, "socket": 41, "connect": 42, "clone": 56, "msgget": 68},
+        **{"ptrace": 101, "mount": 165, "umount2": 166, "mq_open": 240, "add_key": 248},
         **{"keyctl": 250, "unshare": 272, "perf_event_open": 298, "open_by_handle_at": 304, "setns": 308},
         **{"process_vm_readv": 310, "bpf": 321},
     },
     "aarch64": _COMMON
     | {
-        **{"umount2": 39, "mount": 40, "unshare": 97, "ptrace": 117, "mq_open": 180, "mq_unlink": 181},
-        **{"msgget": 186, "msgctl": 187, "shmget": 194, "shmctl": 195, "socket": 198, "connect": 203},
+        **{"umount2": 39, "mount": 40, "unshare": 97, "ptrace": 117, "mq_open": 180},
+        **{"msgget": 186, "shmget": 194, "socket": 198, "connect": 203},
         **{"add_key": 217, "keyctl": 219, "clone": 220, "perf_event_open": 241, "open_by_handle_at": 265},
         **{"setns": 268, "process_vm_readv": 270, "bpf": 280},
     },

@@ -12,11 +12,8 @@ from engine.seal.proof.probes.aims import Aims
 from engine.seal.proof.probes.calls import Refused, call
 
 _REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS)
-_IPC_RMID = 0
 _SESSION_KEYRING = -3
 _NUMBER = 0x66696E65
-# IPC_CREAT and IPC_EXCL: one that another program has is left alone.
-_NEW = 0o3600
 
 
 def by_bpf(aims: Aims) -> str:
@@ -37,23 +34,24 @@ def by_new_key(aims: Aims) -> str:
 
 
 def by_queue(aims: Aims) -> str:
-    """A message queue by its number, which another process may ask for too."""
-    queue = call("msgget", _NUMBER, _NEW)
-    call("msgctl", queue, _IPC_RMID, None)
-    return _shared(aims)
+    """A message queue by its number, which another process may have."""
+    return _shared(aims, "msgget", _NUMBER, 0)
 
 
 def by_named_queue(aims: Aims) -> str:
-    name = f"finetui-{aims.nonce}".encode()
-    os.close(call("mq_open", name, os.O_CREAT | os.O_RDWR, 0o600, None))
-    call("mq_unlink", name)
-    return _shared(aims)
+    return _shared(aims, "mq_open", f"finetui-{aims.nonce}".encode(), os.O_RDWR, 0, None)
 
 
 def by_numbered_memory(aims: Aims) -> str:
-    memory = call("shmget", _NUMBER, 4096, _NEW)
-    call("shmctl", memory, _IPC_RMID, None)
-    return _shared(aims)
+    return _shared(aims, "shmget", _NUMBER, 4096, 0)
+
+
+def _shared(aims: Aims, name: str, *arguments: Any) -> str:
+    """Ask for one that is not there, and make none: it would stay where another layer refuses its removal."""
+    found = _gets_in(name, *arguments)
+    if str(Path("/proc/self/ns/ipc").readlink()) != aims.ipc:
+        raise Refused("it finds none of those outside")
+    return found
 
 
 def _gets_in(name: str, *arguments: Any) -> str:
@@ -64,12 +62,6 @@ def _gets_in(name: str, *arguments: Any) -> str:
             raise
         return f"it got in, and said {errno.errorcode.get(error.errno or 0, str(error.errno))}"
     return "it got in"
-
-
-def _shared(aims: Aims) -> str:
-    if str(Path("/proc/self/ns/ipc").readlink()) != aims.ipc:
-        raise Refused("nobody outside sees it")
-    return "one was made that others see"
 
 
 PROBES = (

@@ -143,7 +143,7 @@ def _opened(paths: Iterable[str], flags: int) -> str:
             refused = error
     if not found:
         raise refused
-    home = str(Path.home())
+    home = os.path.expanduser("~")  # noqa: PTH111 -- "~" for a user who has none
     return ", ".join(path.replace(home, "~", 1) if path.startswith(f"{home}/") else path for path in found)
 
 

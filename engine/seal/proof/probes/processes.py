@@ -97,7 +97,7 @@ def by_crash(aims: Aims) -> str:
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     # A limit of 1 byte is the one that stops the kernel from starting the program (fs/coredump.c).
     if hard == 1 or (hard == 0 and not Path("/proc/sys/kernel/core_pattern").read_bytes().startswith(b"|")):
-        raise Refused(f"limited to {hard} bytes")
+        raise Refused(f"limited to {hard} byte{'' if hard == 1 else 's'}")
     return f"limited to {soft} bytes, which may be raised to {hard}"
 
 

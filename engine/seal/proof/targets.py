@@ -35,7 +35,7 @@ _DEVICES = (
 _MOST_DISKS = 8
 
 
-class Outside:
+class Targets:
     """For one battery, as a context."""
 
     def __init__(self, places: Places, ip: str = "127.0.0.1"):
@@ -60,14 +60,15 @@ class Outside:
             self._undo.close()
             raise
 
-    def __enter__(self) -> Outside:
+    def __enter__(self) -> Targets:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._undo.close()
 
     def aims(self, writable: str, sockets: Sockets) -> Aims:
-        listener, home = self.listener, Path.home()
+        # A user without a home folder, as containers have, is "~".
+        listener, home = self.listener, Path(os.path.expanduser("~"))  # noqa: PTH111
         tcp, udp = listener.address("tcp"), listener.address("udp")
         assert tcp is not None and udp is not None
         return Aims(

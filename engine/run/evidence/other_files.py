@@ -12,7 +12,7 @@ from engine.run.directory import RunDirectory
 from engine.run.evidence.chain import Chain
 from engine.run.evidence.findings import DAMAGE, Finding, Findings, Reading, compare_file, words_of
 from engine.run.evidence.hashing import hash_of, read_plain
-from engine.run.evidence.inside import newest
+from engine.run.evidence.own_files import newest
 from profiles.problem import printable
 
 _NOT_LEARNT = "holds other contents than the run learnt from"

@@ -212,7 +212,7 @@ def _kept(run: RunDirectory, chain: Chain, read: Reading) -> Findings:
     end = end_of(chain)
     if end is None or not isinstance(was := end.facts.get("kept"), dict):
         return
-    where, now = "data, evaluation and rejects.jsonl", kept_digest(run, read)
+    where, now = "data and evaluation", kept_digest(run, read)
     if now == was:
         yield Finding("matches", where, "hold what they held when the run ended")
     else:
@@ -264,8 +264,8 @@ def unvouched(run: RunDirectory, chain: Chain) -> Findings:
 
 
 def kept_digest(run: RunDirectory, read: Reading = lambda what, count: None) -> dict[str, Any]:
-    """What the run keeps beside its checkpoints and outputs to go on from: the bytes of its prepared data, the base's
-    answers and the rows set aside, and one hash over the hashes and names of these files. Raises OSError."""
+    """What the run keeps beside its checkpoints and outputs to go on from: the bytes of its prepared data, the rows set
+    aside and what the base says, and one hash over the hashes and names of these files. Raises OSError."""
     digest, size = hashlib.sha256(), 0
     for path in _kept_files(run):
         contents = hash_of(path, lambda count, name=path.name: read(name, count))  # type: ignore[misc]
@@ -275,9 +275,8 @@ def kept_digest(run: RunDirectory, read: Reading = lambda what, count: None) -> 
 
 
 def _kept_files(run: RunDirectory) -> list[Path]:
-    folders = (run.data, run.answers_path.parent)
-    found = [path for folder in folders if folder.is_dir() for path in folder.rglob("*") if not path.is_dir()]
-    return sorted([*found, *(path for path in (run.path / "rejects.jsonl",) if path.is_file())])
+    folders = (run.data, run.evaluation)
+    return sorted(path for folder in folders if folder.is_dir() for path in folder.rglob("*") if not path.is_dir())
 
 
 def _recorded_sections(chain: Chain) -> dict[str, list[str]]:
