@@ -27,11 +27,12 @@ class Neighbour:
         return self.live and self.claim is not None and not self.claim.waiting and self.claim.device == device
 
     def trains_on(self, device: str) -> bool:
-        """Whether it is on `device`, or just about to be. Where a run has a worker and has not said what it will train
-        on, it may be this device."""
+        """Whether it is on `device`, or just about to be. Where a run that does not wait has not said yet what it will
+        train on (its seal is tried first, and its worker started), it may be this device."""
         if self.claim is not None and self.claim.device != device:
             return False
-        return self.worker is not None or self.was_promised(device)
+        waits = self.claim is not None and self.claim.waiting
+        return self.worker is not None or (self.live and not waits)
 
 
 def neighbours(run: RunDirectory | None) -> list[Neighbour]:
@@ -39,8 +40,9 @@ def neighbours(run: RunDirectory | None) -> list[Neighbour]:
     found = []
     for other in other_runs(run):
         claim = left_claim(other)
-        live = claim is not None and is_live(other)
-        worker = recorded_processes(other).get("worker")
+        recorded = recorded_processes(other)
+        engine, worker = recorded.get("supervisor"), recorded.get("worker")
+        live = is_live(other) if claim is not None else engine is not None and engine.is_alive()
         worker = worker if worker is not None and worker.is_alive() else None
         if live or worker is not None:
             found.append(Neighbour(other, claim, live, worker))
