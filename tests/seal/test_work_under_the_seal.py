@@ -17,8 +17,6 @@ from engine.seal.request import LAYERS, Sockets
 from engine.seal.sealing import start_sealed
 
 WORK = Path(__file__).parent / "work"
-# A compiler for a minute, and torch imported in seven processes.
-pytestmark = pytest.mark.slow
 
 
 def sealed(script: str, folder: Path, sockets: Sockets) -> dict[str, Any]:
