@@ -106,7 +106,7 @@ def test_without_a_layer_required_trains_nothing_and_best_goes_on_and_says_so(
     wait_until(lambda: told(run, "attempt") and liveness(run) != "live")
     (seal,) = told(run, "seal")
     assert not next(each for each in seal["layers"] if each["layer"] == layer)["held"]
-    assert f"the {layer} is missing: " in seal["text"]
+    assert f"; {layer} is missing: " in seal["text"]
     assert [each["when"] for each in told(run, "seal_check")] == ["end"] and read_state(run).seal_changed == ()
     assert told(run, "end")[-1]["outcome"] == "finished"
     (adjusted,) = told(run, "adjusted")

@@ -22,7 +22,7 @@ def seal_text(report: SealReport, prepared: Prepared, changed: Sequence[str]) ->
         parts = ["not sealed: no layer holds on this machine"]
     else:
         parts = [f"{'sealed in part' if report.missing else 'sealed'}: {', '.join(report.held)}"]
-    parts += [f"the {each.layer} is missing: {printable(each.why, 300)}" for each in report.missing]
+    parts += [f"{each.layer} is missing: {printable(each.why, 300)}" for each in report.missing]
     # A layer that holds may still lack a part, on an older kernel.
     parts += [f"{each.layer} in part: {printable(each.why, 300)}" for each in report.layers if each.held and each.why]
     parts.append(_probes_text(prepared))
