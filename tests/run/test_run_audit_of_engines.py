@@ -71,8 +71,8 @@ def test_a_run_that_was_killed_again_and_again_is_no_run_that_was_changed(
         *(["--resume"], ["--resume", "--anyway"]),
         *(["--resume"], ["--resume", "--anyway"]),
     ]
-    # The engine that was killed once it had logged its seal may not have come to the lineage.
-    assert whats(run).count("sealed") - len(read_lineage(run)["seal"]) in (0, 1)
+    # Those that were killed before they had learnt a step may not have come to the lineage.
+    assert 0 <= whats(run).count("sealed") - len(read_lineage(run)["seal"]) < len(moments)
     assert changed(run) == []
 
 

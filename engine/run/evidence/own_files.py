@@ -62,13 +62,14 @@ def written_once(run: RunDirectory, chain: Chain) -> Findings:
 def lineage_file(run: RunDirectory, chain: Chain) -> Findings:
     """Each section against the newest hash that was recorded of it."""
     with lineage_alone(run):  # or what a live run writes just now would seem to be a change
-        recorded = _recorded_sections(read_audit(run))
+        log = read_audit(run)
         try:
             sections = json.loads(read_plain(run.lineage_path))
         except FileNotFoundError:
             sections = {}
     if not isinstance(sections, dict):
         raise TypeError("no sections")
+    recorded = _recorded_sections(log)
     for name in dict.fromkeys((*recorded, *sections)):
         where, was = f"lineage.json, {name}", recorded.get(name, [])
         now = section_sha256(sections[name]) if name in sections else ""
@@ -76,6 +77,8 @@ def lineage_file(run: RunDirectory, chain: Chain) -> Findings:
             yield Finding("unchecked", where, "there is no log that says what it was")
         elif not was:
             yield Finding("differs", where, "the log knows of no such section: finetui did not write it")
+        elif now in _left_by_kills(log, name):
+            yield Finding("note", where, "is as it was before: who was to write it anew was killed just then")
         elif not now:
             yield Finding("differs", where, "is missing", f"SHA-256 {was[-1][:16]}…")
         elif now == was[-1]:
@@ -286,6 +289,21 @@ def _recorded_sections(chain: Chain) -> dict[str, list[str]]:
         for name, sha256 in (entry.facts.get("sections") or {}).items():
             recorded.setdefault(str(name), []).append(str(sha256))
     return recorded
+
+
+def _left_by_kills(chain: Chain, name: str) -> set[str]:
+    """The older states of section `name`, by their hashes ("" where there was none), that no person need have brought
+    back. The file is written after the log: a process that is killed between the two leaves what was there before, and
+    has recorded nothing since."""
+    writers = [entry.pid for entry in chain.entries]
+    states, left = ["", *_recorded_sections(chain)[name]], set()
+    places = [n for n, entry in enumerate(chain.entries) if name in (entry.facts.get("sections") or {})]
+    for place in reversed(places):
+        if writers[place] in writers[place + 1 :]:
+            break
+        states.pop()
+        left.add(states[-1])
+    return left
 
 
 def _journal_mark(chain: Chain) -> dict[str, Any]:
