@@ -49,7 +49,7 @@ def tuned_logits(run: Any, adapter: Path, dtype: str = "float32") -> Any:
     ("family", "tied"),
     [
         ("llama", True),
-        ("gemma3", True),
+        pytest.param("gemma3", True, marks=SLOW),
         ("mixtral", False),
         *(pytest.param(*each, marks=SLOW) for each in (("llama", False), ("qwen3", True), ("gpt2", True))),
     ],
@@ -80,7 +80,7 @@ def test_merged_gives_the_logits_of_base_and_adapter(tmp_path: Path, family: Any
     assert [path.name for path in into.parent.iterdir()] == ["merged"]
 
 
-@pytest.mark.parametrize("targets", [["lm_head", "q_proj"], ["embed_tokens"]])
+@pytest.mark.parametrize("targets", [["lm_head", "q_proj"], pytest.param(["embed_tokens"], marks=SLOW)])
 def test_tied_weights_are_untied_when_the_adapter_changes_only_one_use_of_them(
     tmp_path: Path, targets: list[str]
 ) -> None:
