@@ -48,8 +48,9 @@ class Account:
     folder: Path
 
     def python_places(self) -> tuple[str, ...]:
-        real = str(Path(self.python).resolve())
-        return (*SYSTEM, str(Path(real).parents[1]), str(self.tree))
+        # The environment may lie beside the tree.
+        installed = (str(path.parents[1]) for path in (Path(self.python), Path(self.python).resolve()))
+        return (*SYSTEM, *installed, str(self.tree))
 
     def sealed(
         self,
