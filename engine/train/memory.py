@@ -26,6 +26,7 @@ class MemoryMeter:
         self.device = device
         self.context_bytes = self._context_bytes()
         self._peak_before_bytes = 0
+        self._peak_since_mark_bytes = 0
 
     def now_bytes(self) -> int:
         """Bytes held now."""
@@ -48,6 +49,7 @@ class MemoryMeter:
             except OSError:
                 return False
         self._peak_before_bytes = before
+        self._peak_since_mark_bytes = 0
         return True
 
     def leave_out_loading(self) -> None:
@@ -67,7 +69,11 @@ class MemoryMeter:
             return torch.cuda.max_memory_reserved(self.device) + self.context_bytes
         # Not getrusage's ru_maxrss, which begins with what the process that started this one had.
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        told = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        # The kernel counts pages by processor and adds them up now and then (since 6.2), so that its highest number may
+        # be some pages lower when it is read again: what was told once stays.
+        self._peak_since_mark_bytes = max(self._peak_since_mark_bytes, told)
+        return self._peak_since_mark_bytes
 
     def allocator_peaks(self) -> tuple[int | None, int | None]:
         """Most bytes of tensors, and most bytes torch's allocator held for them, since the mark; not known on a CPU."""
