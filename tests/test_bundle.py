@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,10 @@ _WITHOUT_A_NETWORK = ("unshare", "--net", "--map-root-user")
 
 def without_a_network(*command: object, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a network of its own, which has no way out, and out of sight of this machine's pip.conf."""
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", **variables}
+    # This very Python, which a version manager may keep where no name leads to it.
+    python = Path(sys.executable).resolve()
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", "PYTHON": str(python)}
+    environment |= variables
     return subprocess.run(
         [*_WITHOUT_A_NETWORK, *map(str, command)], env=environment, capture_output=True, text=True, check=False
     )

@@ -88,6 +88,10 @@ def _finite(digits: str) -> float:
 _DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant, parse_float=_finite)
 
 
+_COMMA = "Illegal trailing comma"
+"""As Python's decoder calls it since 3.13."""
+
+
 def _is_deep(text: str) -> bool:
     depth = 0
     for match in _OUTSIDE_TEXT.finditer(text):
@@ -98,12 +102,20 @@ def _is_deep(text: str) -> bool:
     return False
 
 
+def _at_its_comma(error: json.JSONDecodeError) -> json.JSONDecodeError:
+    """`error`, at the comma where that is one too many: Pythons before 3.13 point at the bracket after it."""
+    before = error.doc[: error.pos].rstrip()
+    if before.endswith(",") and error.doc[error.pos : error.pos + 1] in ("}", "]"):
+        return json.JSONDecodeError(_COMMA, error.doc, len(before) - 1)
+    return error
+
+
 def _explain(error: json.JSONDecodeError, is_unfinished: bool, text_line: int) -> str:
+    error = _at_its_comma(error)
     rest = error.doc[error.pos :]
     at = f"at column {error.colno:,}"
     if text_line:
         at = f"at its character {error.pos + 1:,} (line {text_line + error.lineno - 1:,} of the file)"
-    before = error.doc[: error.pos].rstrip()
     if not rest.strip() or error.msg.startswith("Unterminated string"):
         return (
             "is cut off; the file may still be copying" if is_unfinished else f"is cut off in a value that begins {at}"
@@ -114,8 +126,7 @@ def _explain(error: json.JSONDecodeError, is_unfinished: bool, text_line: int) -
         return f"has Python's {word} {at}; JSON writes {_PYTHON_WORDS[word]}"
     if rest.startswith("'"):
         return f"has a single quote {at}; JSON wants double quotes"
-    # Python 3.13 points at the comma, earlier versions at the bracket after it.
-    if error.msg.startswith("Illegal trailing comma") or (before.endswith(",") and rest[0] in "}]"):
+    if error.msg.startswith(_COMMA):
         return f"has a comma too many before a closing bracket, {at}"
     if error.msg.startswith("Invalid control character"):
         return f"has a raw control character ({printable(rest[0])}) inside text, {at}; write it as an escape"

@@ -44,8 +44,8 @@ def test_a_chunk_whose_bytes_changed_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b'{"text": "a",}', "has a comma too many before a closing bracket, at column 1"),
-        (b'{"messages": [1,]}', "has a comma too many before a closing bracket, at column 1"),
+        (b'{"text": "a",}', "has a comma too many before a closing bracket, at column 13"),
+        (b'{"messages": [1,]}', "has a comma too many before a closing bracket, at column 16"),
         (b"{'text': 'a'}", "has a single quote at column 2; JSON wants double quotes"),
         (b'{"text": None}', "has Python's None at column 10; JSON writes null"),
         (b'{"text": True}', "has Python's True at column 10; JSON writes true"),
