@@ -21,8 +21,10 @@ from typing import Any
 
 import pytest
 from command import ENGINE_SECONDS, REPOSITORY, Finetui
+from locked import held
 
 from engine.demo import HELD_OUT_FILE, MODEL_DIRECTORY, TRAIN_FILE
+from engine.run.directory import RunDirectory
 
 LONG = "1000000"
 WORKER = Path(__file__).with_name("scripted_worker.py")
@@ -86,7 +88,7 @@ def test_a_run_from_start_to_end(cli: Finetui):
     (run,) = cli("runs", "--json").json()
     assert (run["state"], run["step"], run["planned_steps"], run["held_out_loss"]) == ("finished", 5, 5, 0.4)
     assert "✓ finished" in cli("runs").stdout
-    assert cli("runs", "--ascii").stdout.isascii()
+    assert cli("runs", "--ascii").stdout.isascii() and cli("show", "latest", "--ascii").stdout.isascii()
 
     shown = cli("show", "latest", "--json").json()
     assert shown["spec"]["method"]["rank"] == 8
@@ -208,3 +210,15 @@ def test_the_demo_spec_is_the_bundled_job():
     assert spec["model"]["path"] == str(MODEL_DIRECTORY)
     assert spec["data"]["train"] == [str(TRAIN_FILE)]
     assert spec["data"]["held_out"] == str(HELD_OUT_FILE)
+
+
+def test_a_run_whose_seal_is_tested_says_so(cli: Finetui):
+    name = train(cli, "--wait")["run"]
+    run = RunDirectory(cli.home / "runs" / name)
+    whole = run.events_path.read_bytes().splitlines(keepends=True)
+    begun = next(number for number, line in enumerate(whole, start=1) if b'"phase":"preparing"' in line)
+    run.events_path.write_bytes(b"".join(whole[:begun]))  # as the engine had written it when the test began
+    with held(run):
+        assert "◐ testing the seal" in cli("runs").stdout and "◐ testing the seal" in cli("show", name).stdout
+        (told,) = cli("runs", "--json").json()
+    assert (told["state"], told["doing"]) == ("preparing", "testing the seal")

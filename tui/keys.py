@@ -43,6 +43,8 @@ class Key:
     """One sentence for help and palette."""
     footer: bool = True
     palette: bool = True
+    spare: bool = False
+    """In the footer only where those that are not have room beside it."""
     sign: str = ""
     """What the footer shows instead of the first key, where one entry stands for two keys: "< >"."""
 

@@ -30,6 +30,8 @@ def seal_line(state: RunState, width: int, look: Look) -> Text:
     if said is None:
         ended = state.outcome is not None
         told = "no trainer was started" if ended else "the seal is told of once the trainer begins"
+        if state.tests_seal:
+            told = "testing the seal: each way out is tried before the trainer starts"
         return cut(Text(told, style=look.dim), width, look)
     sign = f"{glyph(said.name, look)} "
     told = said.text if cell_len(sign + said.text) <= width else said.short
@@ -79,7 +81,8 @@ def seal_page(state: RunState, width: int, look: Look) -> Page:
     lines += _rows(evidence.trial_rows(state.seal), width, look)
     if tried := evidence.answers(state.seal):
         lines += _rows([("answers", evidence.ANSWER_WORDS)], width, look)
-        lines += _answers(tried, width, look)
+        lines += _open_ways([(name, answer) for name, answer, refused in tried if not refused], width, look)
+        lines += _answers([(name, answer) for name, answer, refused in tried if refused], width, look)
     moments = f": start {look.glyph('→', '->')} last check" if evidence.last_check(state) else ""
     begin(f"read from outside, in the kernel's files{moments}")
     lines += _evidence(state, width, look)
@@ -120,17 +123,24 @@ def _wrapped(rows: Sequence[evidence.Row], width: int, look: Look) -> list[Text]
     return [Text(line, style=look.warn, no_wrap=True) for wrapped in pieces for line in wrapped]
 
 
-def _answers(answers: Sequence[tuple[str, str, bool]], width: int, look: Look) -> list[Text]:
+def _open_ways(ways: Sequence[evidence.Row], width: int, look: Look) -> list[Text]:
+    """Ways that are open are told whole: which file, which folder."""
+    start = look.glyph("✗ ", "x ") + "open  "
+    said = (drawable(f"{start}{name}: {answer}", look) for name, answer in ways)
+    pieces = [textwrap.wrap(each, width, subsequent_indent=" " * len(start), break_on_hyphens=False) for each in said]
+    return [Text(line, style=look.bad, no_wrap=True) for wrapped in pieces for line in wrapped]
+
+
+def _answers(answers: Sequence[evidence.Row], width: int, look: Look) -> list[Text]:
+    """The ways that are shut, each with the kernel's word for it."""
     columns = 2 if width >= TWO_COLUMNS else 1
     room = width // columns - 2
-    name_width = min(max((cell_len(name) for name, _, _ in answers), default=0), room * 2 // 3)
+    name_width = min(max((cell_len(name) for name, _ in answers), default=0), room * 2 // 3)
     cells = []
-    for name, answer, refused in answers:
-        sign = look.glyph("✓ ", "+ ") if refused else look.glyph("✗ ", "x ")
-        cell = Text(no_wrap=True).append(sign, style=look.good if refused else look.bad)
-        cell.append(fit(drawable(name, look), name_width, look)).append("  ")
-        cell.append(drawable(answer, look) if refused else f"open: {drawable(answer, look)}")
-        cell.stylize(look.dim if refused else look.bad, len(cell) - len(cell.plain[len(sign) + name_width :]))
+    for name, answer in answers:
+        cell = Text(no_wrap=True).append(look.glyph("✓ ", "+ "), style=look.good)
+        cell.append(fit(drawable(name, look), name_width, look))
+        cell.append(f"  {drawable(answer, look)}", style=look.dim)
         cells.append(cut(cell, room, look))
     height = -(-len(cells) // columns)
     lines = []

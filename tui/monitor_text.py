@@ -50,8 +50,8 @@ Block = Sequence[Text]
 
 def title_line(snapshot: RunSnapshot, width: int, look: Look) -> Text:
     """The run's name and state at the left, what it trains on what at the right."""
-    word = snapshot.word
-    glyph, style = look.state(word)
+    word = snapshot.doing or snapshot.word
+    glyph, style = look.state(snapshot.word)
     left = Text().append(snapshot.run.spec_name, style=look.strong).append(f"  {glyph} {word}", style=style)
     state = snapshot.state
     if held := held_word(snapshot):
@@ -254,9 +254,10 @@ def sample_blocks(snapshot: RunSnapshot, width: int, height: int, look: Look) ->
             lines += field_lines(name, glyph + answer, width, look, style, most)
         blocks.append(lines if most == 1 else [*lines, Text()])
     if not blocks:
-        waiting = (
-            "They come at the end (press a to see them now): held-out rows answered by the base and by the tuned model."
-        )
+        waiting = "No held-out row was answered by the base and by the tuned model."
+        if snapshot.liveness == "live":
+            waiting = "They come at the end (press a to see them now): held-out rows answered by the base and by the "
+            waiting += "tuned model."
         return [[Text(line, style=look.dim)] for line in textwrap.wrap(waiting, width)]
     return blocks
 

@@ -1,5 +1,5 @@
-"""What the keys of Home and Monitor do to a run: stop, restart, resume, chat, export, copy its path. Off the event
-loop."""
+"""What the keys of Home and Monitor do to a run: stop, restart, resume, chat, export, copy its path, purge. Off the
+event loop."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from engine.run.circumstances import Change
     from engine.run.directory import RunDirectory
+    from engine.run.evidence.purging import PurgePlan
     from engine.run.processes.orphans import Orphan
     from engine.run.waiting.line import To
     from engine.seal.request import Level
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tui.widgets.dialog import ChoiceDialog
 
 LIVE = ("running", "preparing", "queued")
+RUN_KEYS = ("open", "stop", "restart", "resume", "chat", "export", "copy", "save", "answer", "purge")
 TMUX_SECONDS = 5
 MOST_CHANGES = 8
 """Lines of a dialog on the smallest screen designed for, with room for a value that wraps."""
@@ -30,7 +32,7 @@ MOST_CHANGES = 8
 
 def why_not(name: str, state: str | None, has_output: bool) -> str | None:
     """Why the run key called `name` cannot be used on a run in `state` (None: no run at all); None when it can."""
-    if name in ("open", "stop", "restart", "resume", "chat", "export", "copy", "save", "answer") and state is None:
+    if name in RUN_KEYS and state is None:
         return "there is no run"
     live = state in LIVE
     if name in ("sooner", "later") and state != "queued":
@@ -39,6 +41,8 @@ def why_not(name: str, state: str | None, has_output: bool) -> str | None:
         return "it waits, and has no trainer yet"
     if name in ("stop", "restart", "save", "answer") and not live:
         return f"it is {state}" if state != "failed" else "it has failed"
+    if name == "purge" and live:
+        return "it waits in the queue: s takes it out" if state == "queued" else f"it is {state}: s stops it first"
     if name == "resume" and live:
         return f"it is {state}"
     if name == "resume" and state == "finished":
@@ -297,6 +301,34 @@ def export(screen: KeyedScreen, run: RunDirectory, name: str) -> None:
     from tui.screens.export import ExportDialog
 
     screen.app.push_screen(ExportDialog(run, name))
+
+
+def purge(screen: KeyedScreen, run: RunDirectory, name: str) -> None:
+    """Show what would go and what remains, and remove the run once that was agreed to."""
+    from tui.screens.purge import PurgeDialog
+
+    def answered(plan: PurgePlan | None) -> None:
+        if plan is not None:
+            _in_thread(screen, lambda: _remove(screen, plan, name))
+
+    screen.app.push_screen(PurgeDialog(run, name), answered)
+
+
+def _remove(screen: KeyedScreen, plan: PurgePlan, name: str) -> None:
+    """In a thread. Raises Problem."""
+    from engine.run.evidence.purging import purge
+    from tui.format import bytes_text
+    from tui.purge_words import remained_words
+
+    def tell() -> None:
+        title = f"{name} is removed"
+        screen.app.notify(f"{bytes_text(plan.bytes)} went. {remained_words(plan)}", title=title, markup=False)
+
+    try:
+        purge(plan)
+        screen.app.call_from_thread(tell)
+    finally:
+        screen.app.call_from_thread(screen.finetui.screen_shown)  # the runs are read again at once
 
 
 def copy(screen: KeyedScreen, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from engine.seal.standing import standing_of
+from engine.seal.standing import refused_since, standing_of
 from profiles.problem import printable
 from tui.format import counted, duration_text, moment_text
 from tui.seal_words import LEVEL_WORDS, times_words
@@ -35,8 +35,12 @@ _MOST = 6
 def summary_rows(state: RunState) -> list[Row]:
     """What was asked for, and where there is a seal what it took and how often the kernel was asked again."""
     level = str(state.seal.get("level"))
-    asked = ("level", f"{level}: {LEVEL_WORDS.get(level, '')}")
-    return [asked] if level == "off" else [asked, _took_row(state.seal), _checks_row(state)]
+    standing = standing_of(state.seal)
+    rows = []
+    if standing is not None and refused_since(standing, state.cause):
+        rows.append(("before that", f"attempt {state.seal.get('number')} trained; what follows is of its seal"))
+    rows.append(("level", f"{level}: {LEVEL_WORDS.get(level, '')}"))
+    return rows if level == "off" else [*rows, _took_row(state.seal), _checks_row(state)]
 
 
 def layer_rows(layer: Mapping[str, Any]) -> list[Row]:
@@ -129,7 +133,7 @@ def _checks_row(state: RunState) -> Row:
 
 def last_check(state: RunState) -> Mapping[str, Any]:
     """The fields of the last `seal_check` event since the attempt began; empty where there was none."""
-    return getattr(state, "seal_last_check", {})
+    return state.seal_last_check
 
 
 def _when(check: Mapping[str, Any]) -> str:

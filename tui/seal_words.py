@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.seal.request import LAYERS
-from engine.seal.standing import Standing, standing_of
+from engine.seal.standing import Standing, refused_since, standing_of
 from profiles.problem import Problem, printable
 from tui.format import counted
 from tui.run_words import times_text
@@ -56,8 +56,8 @@ LEVEL_WORDS = {
 LEVEL_QUESTION = "How is the trainer to be sealed?"
 OFF_QUESTION = "Train without the seal?"
 OFF_DETAIL = (
-    "Without it, nothing keeps the trainer from the network or from your other files but the libraries' own switches. "
-    "That is recorded with the run."
+    "Without the seal, nothing keeps the trainer from the network or from your other files but the libraries' own "
+    "switches. That is recorded with the run."
 )
 
 
@@ -80,11 +80,17 @@ def seal_words(state: RunState) -> SealWords | None:
     """The seal of a run's last attempt; None as long as it was not yet made."""
     attempts = state.ways_out_tried
     standing = standing_of(state.seal, state.seal_changed)
+    if state.tests_seal and not (standing is not None and standing.fault):
+        return None
     if standing is None or int(state.seal.get("number") or 0) < state.attempts:
         if not _is_past_sealing(state):
             return None
         word = WORDS[""]
         return SealWords("", word, f"{word}: its journal does not tell of one", word, attempts)
+    if refused_since(standing, state.cause):
+        word = f"{WORDS['refused']} further"
+        short = f"{word}: the seal is required, and did not hold"
+        return SealWords("refused", word, f"{word}: {_one_line(state.why, 2 * LONGEST_WHY)}", short, attempts)
     word = WORDS[standing.name]
     if standing.name == "off":
         return SealWords("off", word, f'{word}: privacy.seal = "off"', f"{word}: it was turned off", attempts)
@@ -202,15 +208,35 @@ def level_words(level: str, ability: Ability | None) -> str:
     return f"best: {' and '.join(held)} {'holds' if len(held) == 1 else 'hold'} here; {missing_words(missing)}"
 
 
-def refusal(level: str, ability: Ability | None, instead: str) -> Problem | None:
+def level_line(level: str, ability: Ability | None, width: int) -> str:
+    """What `level` means here, in at most `width` characters where that can be: without the reasons where those have
+    no room."""
+    words = level_words(level, ability)
+    if len(words) <= width or level == "off" or ability is None or not ability.missing:
+        return words
+    missing = _names(ability)
+    if level == "required":
+        return f"required: cannot train here: {missing}"
+    return f"best: {', '.join(ability.held)}; {missing}" if ability.held else "best: no layer holds here"
+
+
+def refusal(level: str, ability: Ability | None, instead: str, explained: bool = False) -> Problem | None:
     """Why a run of this level cannot begin on this machine, so that none is made; None where it can, or where that is
-    not known. `instead` says how best is asked for."""
+    not known. `instead` says how best is asked for. Where it is `explained` beside it why a layer is missing, and what
+    may be done about that, it is not said again."""
     if level != "required" or ability is None or not ability.missing:
         return None
     missing = missing_words([{"layer": each.layer, "why": each.why} for each in ability.missing])
     mend = fix_words(ability) or "Use a machine that has all layers."
+    if explained:
+        missing, mend = _names(ability), "Mend that, as above." if fix_words(ability) else mend
     without = f"Or train {'with the layers that hold here' if ability.held else 'unsealed'}: {instead}."
     return Problem("privacy.seal", f'is "required", and does not hold here: {missing}', f"{mend} {without}")
+
+
+def _names(ability: Ability) -> str:
+    """The layers that are missing: "no namespace or landlock"."""
+    return f"no {' or '.join(each.layer for each in ability.missing)}"
 
 
 def fix_words(ability: Ability) -> str:

@@ -42,6 +42,11 @@ class RunSnapshot:
         return self.liveness == "live" and self.state.phase == "paused"
 
     @property
+    def doing(self) -> str:
+        """What it does while it prepares, where that has words of its own: "testing the seal"."""
+        return self.state.phase_detail if self.liveness == "live" and self.state.tests_seal else ""
+
+    @property
     def writes(self) -> bool:
         """Whether the model can be talked with; one that classifies or embeds cannot."""
         return self.spec is None or self.spec.objective.writes

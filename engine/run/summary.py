@@ -14,7 +14,7 @@ from engine.run.endings.unfinished import ending_of_dead, ending_of_unstarted, r
 from engine.run.liveness import Liveness, is_interrupted, is_starting, liveness
 from engine.run.telemetry.events import RunState
 from engine.run.telemetry.reading import FollowedRun
-from engine.seal.standing import standing_of
+from engine.seal.standing import Standing, refused_since, standing_of
 from profiles.problem import printable
 
 RunStateName = Literal["running", "queued", "preparing", "finished", "stopped", "failed"]
@@ -79,6 +79,8 @@ class RunSummary:
     """Places in the code from which something within the seal tried to get out."""
     way_out: str = ""
     """What the newest of them tried."""
+    doing: str = ""
+    """What it does while it prepares, where that has words of its own: "testing the seal"."""
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, the path as text, for `--json`."""
@@ -143,10 +145,11 @@ def summarise(run: RunDirectory) -> RunSummary:
         restarted=str(state.fresh_restart.get("text", "")) if life == "live" else "",
         place=_place(state) if name == "queued" else None,
         interrupted=is_interrupted(life, state.by_signal),
-        seal=standing.name if standing is not None else "",
+        seal=_seal_name(standing, state),
         seal_broken=standing.fault if standing is not None else "",
         ways_out=len(state.ways_out),
         way_out=str(state.ways_out[-1]["text"]) if state.ways_out else "",
+        doing=state.phase_detail if life == "live" and state.tests_seal else "",
     )
 
 
@@ -179,6 +182,13 @@ def _state_and_why(life: Liveness, state: RunState) -> tuple[RunStateName, str]:
         return "running", state.phase_detail
     preparing = state.phase in ("preparing", "loading") and state.outcome is None
     return ("preparing" if preparing else "running"), stopping
+
+
+def _seal_name(standing: Standing | None, state: RunState) -> str:
+    """What is said of the seal in a word; nothing of one that is tested just now."""
+    if standing is None or (state.tests_seal and not standing.fault):
+        return ""
+    return "refused" if refused_since(standing, state.cause) else standing.name
 
 
 def _place(state: RunState) -> int | None:

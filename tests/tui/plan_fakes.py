@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fake_seal import WHOLE
+
+from engine.seal.ability import Ability
 from profiles.geometry import Geometry
 from profiles.hardware import Cpu, Disk, Gpu, GpuProcess, Hardware, Ram
 from profiles.memory import MemoryEstimate
@@ -158,6 +161,8 @@ class FakePlanner:
     """What finding a model says."""
     priced: list[dict[str, Any]] = field(default_factory=list)
     replayed: list[Settings] = field(default_factory=list)
+    ability: Ability = WHOLE
+    """What the machine can hold of a seal."""
     measures: bool = False
     """Whether this machine's speed is not known yet."""
     measured: list[Hardware] = field(default_factory=list)
@@ -169,6 +174,7 @@ class FakePlanner:
         return PlanSources(
             hardware=self.hardware,
             measure_speed=self.measure_speed,
+            ability=lambda: self.ability,
             places=lambda: self.places,
             find=self.find,
             plan=self.plan,

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from screen_fakes import PLAIN_TERMINAL, FakeRun, FakeSession, ScreenApp, screen_text, until
 from textual.screen import Screen
 
-from engine.run.directory import create_run
+from engine.run.creating import create_run
 from engine.run.telemetry.journal import JournalWriter
 from engine.spec import parse_spec
 from profiles.problem import Problem

@@ -153,14 +153,15 @@ async def test_the_seal_is_a_setting_that_says_what_it_means_here(engine: FakeEn
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await reach(pilot, "settings")
         await pilot.press("G", "left")
-        await until(pilot, lambda: "required: cannot train here: no namespace" in screen_text(app))
+        await until(pilot, lambda: "cannot train here: no namespace (AppArmor lets" in screen_text(app))
         assert "seal required" in screen_text(app)
         await pilot.press("e", *["backspace"] * 8, *"off", "enter")
         await until(pilot, lambda: "Train without the seal?" in screen_text(app))
         await pilot.press("o")
         await until(pilot, lambda: screen.draft.proposal.spec.privacy.seal == "off")
         await pilot.press("r")
-        await until(pilot, lambda: "best: landlock and seccomp hold here; no namespace" in screen_text(app))
+        await until(pilot, lambda: "landlock and seccomp hold here; no namespace (AppArmor" in screen_text(app))
+        assert "best         landlock, seccomp; no namespace " in screen_text(app)  # in the table, in few words
         assert "privacy.seal" not in screen.draft.overrides
 
 
@@ -169,10 +170,12 @@ async def test_no_run_is_made_whose_seal_is_required_and_cannot_hold(engine: Fak
     app = start(engine)
     async with app.run_test(size=(80, 24)) as pilot:
         await reach(pilot, "review")
-        await pilot.press("p", "r")
-        await until(pilot, lambda: "required: cannot train here" in screen_text(app))
+        await pilot.press("p")
+        await until(pilot, lambda: "r required: cannot train here: no namespace" in screen_text(app))
+        await pilot.press("r")
+        await until(pilot, lambda: "required: cannot train here: no namespace (" in screen_text(app))
         await pilot.press("enter")
-        await until(pilot, lambda: "p, then b" in screen_text(app))
+        await until(pilot, lambda: "layers that hold here: p, then" in screen_text(app))
         assert not engine.launched
         await pilot.press("p", "b", "enter")
         await until(pilot, lambda: app.opened)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import pytest
+from fake_seal import WITHOUT_NAMESPACE
 from plan_fakes import FOLDER, GIB, FakePlanner, made_plan, model, workstation
 from screen_fakes import PLAIN_TERMINAL, ScreenApp, screen_text, until
 
@@ -52,6 +54,25 @@ async def test_what_fits_comes_first_and_what_does_not_says_so_in_words(planner:
         assert all("does not fit" in line for line in named if line[1] == "✗")
         await pilot.press("G")
         await until(pilot, lambda: "Needs 77.5 GiB" in screen_text(app))
+
+
+async def test_the_seal_that_a_run_would_have_is_told_of_this_machine_alone(planner: FakePlanner) -> None:
+    planner.ability = WITHOUT_NAMESPACE
+    may_look = threading.Event()
+    screen = PlanScreen(dataclasses.replace(planner.sources(), ability=lambda: may_look.wait(30) and planner.ability))
+    app = ScreenApp(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await reach_plan(pilot)  # the plan waits for nobody
+        assert screen_text(app).splitlines()[1].strip() == ""
+        may_look.set()
+        await until(pilot, lambda: "seal   best: landlock, seccomp; no namespace" in screen_text(app))
+        await pilot.resize_terminal(140, 24)
+        await until(pilot, lambda: "no namespace (AppArmor lets no ordinary user make" in screen_text(app))
+        await pilot.press("v", "v")
+        await until(pilot, lambda: "H200" in screen_text(app))
+        await pilot.press("G", "enter")
+        await until(pilot, lambda: "not this machine" in screen_text(app))
+        assert "seal" not in screen_text(app)
 
 
 async def test_moving_a_setting_reprices_that_profile_alone(planner: FakePlanner) -> None:

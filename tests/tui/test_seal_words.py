@@ -116,7 +116,12 @@ def test_the_page_has_all_that_the_line_rests_on(tmp_path: Path) -> None:
         page = seal_page(state_with(tmp_path / f"{width}-{look.ascii}", IN_PART, SEAL_CHECK, WAY_OUT), width, look)
         text = "\n".join(line.plain for line in page.lines)
         assert all(line.cell_len <= width for line in page.lines) and (text.isascii() or not look.ascii)
-        for told in (NO_NAMESPACE["why"], NO_NAMESPACE["fix"], "open: delivered", "27 tried, 26 refused, 1 open"):
+        for told in (
+            NO_NAMESPACE["why"],
+            NO_NAMESPACE["fix"],
+            "open  signal to a process outside: delivered",
+            "27 tried, 26 refused, 1 open",
+        ):
             assert str(told) in text
         for told in (
             "killed by SIGSYS",
@@ -167,3 +172,17 @@ def test_a_level_is_told_as_what_it_means_here() -> None:
     assert "nothing keeps the trainer from the network" in level_words("off", WHOLE)
     assert [level_words(level, None).split(":")[0] for level in LEVELS] == list(LEVELS)
     assert (ability_words(WHOLE), ability_words(WITHOUT_NAMESPACE)) == ("seal 3 of 3 layers", "seal 2 of 3 layers")
+
+
+def test_a_run_that_was_refused_another_trainer_has_no_seal_though_the_one_before_held(tmp_path: Path) -> None:
+    why = "the seal is required, and does not hold on this machine: the layer landlock is missing"
+    refused = {"kind": "end", "outcome": "failed", "cause": "unsealed", "why": why, "remedy": "", "step": 12}
+    state = state_with(tmp_path, SEAL, refused)
+    said = seal_words(state)
+    assert said is not None and (said.name, said.text) == ("refused", f"not trained further: {why}")
+    assert seal_line(state, 78, LOOK).plain == "□ not trained further: the seal is required, and did not hold"
+    page = "\n".join(line.plain for line in seal_page(state, 78, LOOK).lines)
+    assert "attempt 1 trained; what follows is of its seal" in page
+    assert summarise(RunDirectory(next((tmp_path / "runs").iterdir()))).seal == "refused"
+    opened = seal_words(state_with(tmp_path / "opened", OPENED, refused))
+    assert opened is not None and opened.name == "open"  # it was this trainer's own seal that did not hold

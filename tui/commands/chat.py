@@ -99,14 +99,16 @@ class _Talk:
         for side in self._sides:
             self._messages[side].append({"role": "user", "content": question})
             self._output.line(f"{side}:")
-            answer, speed, ending = "", None, None
+            answer, speed, ending, tried = "", None, None, ""
             for chunk in self._session.ask({side: self._messages[side]}, *self._limits):
                 answer += chunk.text
-                speed, ending = chunk.tokens_per_second or speed, chunk.ending
+                speed, ending, tried = chunk.tokens_per_second or speed, chunk.ending, chunk.tried
                 self._output.text(chunk.text)
             self._output.line()
             remarks = [_ENDINGS[ending]] if ending in _ENDINGS else []
             remarks += [rate_text(speed)] if self._output.live and speed is not None else []
+            if tried:
+                self._output.warn(tried)
             if remarks:
                 self._output.line(f"({', '.join(remarks)})")
             self._output.line()
@@ -120,6 +122,8 @@ class _Talk:
         for chunk in self._session.ask(messages, *self._limits):
             texts[chunk.side] += chunk.text
             endings[chunk.side] = chunk.ending
+            if chunk.tried:
+                self._output.warn(chunk.tried)
         return {side: {"text": texts[side], "ending": endings[side]} for side in self._sides}
 
     def _ask_interruptibly(self, question: str) -> None:

@@ -25,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     found = find_run(arguments.run)
-    into = arguments.into.expanduser().absolute() if arguments.into else found.path / "exports" / arguments.to
+    into = arguments.into.expanduser().absolute() if arguments.into else found.exports / arguments.to
 
     progress = no_progress if arguments.json else progress_on(output)
-    written = export_run(found, arguments.to, into, progress, with_sources=arguments.with_sources)
+    written = export_run(found, arguments.to, into, progress, output.warn, with_sources=arguments.with_sources)
     output.clear_status()
     if arguments.json:
         output.json({"run": found.name, "to": arguments.to, "path": str(written)})

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from engine.run.directory import find_run
 from engine.run.evidence.purging import PurgePlan, end_purge, plan_purge, purge, unfinished_purge
 from engine.run.evidence.remains import find_remains
-from profiles.problem import Problem, printable
+from profiles.problem import Problem
 from tui.commands import status
 from tui.commands.output import Output
 from tui.commands.show import add_run_argument
-from tui.format import bytes_text, counted
-
-_EXPORTS_SHOWN = 10
+from tui.format import bytes_text
+from tui.purge_words import going_lines, remaining_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,24 +42,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 def _lines(plan: PurgePlan) -> Iterator[str]:
     yield f"{plan.run.name}: {bytes_text(plan.bytes)} go, for good:"
-    folder = printable(plan.run.path, 300)
-    yield f"  its folder with checkpoints, outputs, journal and audit log, {bytes_text(plan.folder_bytes)}: {folder}"
-    if plan.caches.files:
-        files = counted(len(plan.caches.files), "file")
-        yield f"  what the cache holds of its data, {files}, {bytes_text(plan.cache_bytes)}"
+    yield from (f"  {line}" for line in going_lines(plan))
     yield "what remains:"
-    for path in plan.exports[:_EXPORTS_SHOWN]:
-        yield f"  what was exported to {printable(path, 300)}"
-    if (more := len(plan.exports) - _EXPORTS_SHOWN) > 0:
-        yield f"  {counted(more, 'further export')}"
-    if plan.data:
-        yield f"  the data itself: {', '.join(printable(path, 200) for path in plan.data[:_EXPORTS_SHOWN])}"
-    if plan.base is not None:
-        yield f"  the base model, and what the cache knows of it: {printable(plan.base, 300)}"
-    if plan.caches.shared:
-        yield f"  {counted(plan.caches.shared, 'file')} of the cache that other runs use"
-    yield "  a line in finetui's home that says which run was removed, when and by whom"
-    yield "  copies in backups, and on the disk itself: what is removed is not overwritten"
+    yield from (f"  {line}" for line in remaining_lines(plan))
 
 
 def _agrees(plan: PurgePlan) -> bool:

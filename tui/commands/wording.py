@@ -114,7 +114,7 @@ def state_words(run: RunSummary) -> str:
     if held := held_word(run):
         return f"{STALL_GLYPH} {held}{seal}"
     place = f" {ordinal_text(run.place)}" if run.place is not None else ""
-    return f"{STATE_GLYPHS[run.state]} {run.state}{place}{seal}"
+    return f"{STATE_GLYPHS[run.state]} {run.doing or run.state}{place}{seal}"
 
 
 _DESCRIBERS = {

@@ -294,6 +294,8 @@ class ChatScreen(KeyedScreen):
         }
         if words := endings.get(chunk.ending or ""):
             pane.remark(words, look.warn)
+        if chunk.tried:
+            pane.remark(drawable(chunk.tried, look), look.warn)
         as_expected = self.talk.is_as_expected(chunk.side)
         if as_expected:
             pane.remark(f"{look.glyph('✓', '+')} the expected answer", look.good)

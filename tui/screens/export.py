@@ -143,7 +143,8 @@ class ExportDialog(ModalScreen[None]):
                 self.app.call_from_thread(self._show)
 
         try:
-            written = export_run(self._export_run, kind, into, progress)
+            warnings: list[str] = []
+            written = export_run(self._export_run, kind, into, progress, warnings.append)
         except Problem as problem:
             told = Text(f"{problem.what}. {problem.fix}", style=look.bad)
             self.app.call_from_thread(self._end, "asking", told)
@@ -151,6 +152,7 @@ class ExportDialog(ModalScreen[None]):
             told = (
                 Text().append(look.glyph("✓ ", "+ "), style=look.good).append(f"written to {printable(written, 500)}")
             )
+            told.append("".join(f"\n{warning}" for warning in warnings), style=look.warn)
             self.app.call_from_thread(self._end, "done", told)
 
     def _end(self, state: Literal["asking", "done"], told: Text) -> None:

@@ -51,8 +51,9 @@ class HomeScreen(KeyedScreen):
         Key("R", "resume_all", "resume all", "Continue all runs that a restart or a kill interrupted.", footer=False),
         Key("K", "sooner", "sooner", "Let the waiting run start before the one in front of it.", footer=False),
         Key("J", "later", "later", "Let the waiting run start after the one behind it.", footer=False),
-        Key("e", "export", "export", "Write the adapter, or the merged model, to a folder.", footer=False),
-        Key("slash", "filter", "find", "Show only runs that contain a text; Esc shows all again.", footer=False),
+        Key("e", "export", "export", "Write the adapter, or the merged model, to a folder.", spare=True),
+        Key("P", "purge", "purge", "Remove an ended run with all that is kept of it, once you agreed.", spare=True),
+        Key("slash", "filter", "find", "Show only runs that contain a text; Esc shows all again.", spare=True),
         Key("j,down", "down", "down", "Next run.", footer=False, palette=False),
         Key("k,up", "up", "up", "Previous run.", footer=False, palette=False),
         Key("g,home", "first", "first", "Newest run.", footer=False, palette=False),
@@ -268,6 +269,9 @@ class HomeScreen(KeyedScreen):
     def do_export(self) -> None:
         run_actions.export(self, self._directory, self._run_name)
 
+    def do_purge(self) -> None:
+        run_actions.purge(self, self._directory, self._run_name)
+
     def do_copy(self) -> None:
         run_actions.copy(self, str(self._directory.path))
 
@@ -311,5 +315,5 @@ class HomeScreen(KeyedScreen):
 
 
 def _searched(run: RunSummary) -> str:
-    words = [run.spec_name, run.name, run.model, run.data, run.method, run.state, why_words(run.cause, run.why)]
-    return " ".join([*words, held_word(run)]).lower()
+    words = [run.spec_name, run.name, run.model, run.data, run.method, run.doing or run.state]
+    return " ".join([*words, why_words(run.cause, run.why), held_word(run)]).lower()

@@ -14,7 +14,7 @@ from textual.widgets import ContentSwitcher
 
 from engine.seal.request import LEVELS, Level
 from tui.keys import APP_KEYS, Key, KeyedScreen
-from tui.seal_words import LEVEL_QUESTION, LEVEL_WORDS, OFF_DETAIL, OFF_QUESTION, level_words
+from tui.seal_words import LEVEL_QUESTION, LEVEL_WORDS, OFF_DETAIL, OFF_QUESTION, level_line, level_words
 from tui.theme import look_of
 from tui.widgets.data.board import DataChoice
 from tui.widgets.dialog import Choice, ChoiceDialog
@@ -35,6 +35,8 @@ from tui.widgets.plan.step import PlanStep
 if TYPE_CHECKING:
     from engine.seal.ability import Ability
 
+DIALOG_ROOM = 56
+"""Characters of a choice's words: what a dialog's border, padding and key leave of it."""
 STEPS = ("model", "data", "plan", "settings", "review")
 # Which steps a key belongs to; the footer and the help show those of the present one.
 KEYS_OF = {
@@ -240,8 +242,10 @@ class NewRunScreen(KeyedScreen):
 
     def do_seal(self) -> None:
         """Ask for the level. Its letters are no Enter, which a person presses from step to step."""
-        words = LEVEL_WORDS | {"off": "train without it"}
-        choices = tuple(Choice(level[0], f"{level}: {words[level]}", level) for level in LEVELS)
+        words = {level: f"{level}: {LEVEL_WORDS[level]}" for level in LEVELS} | {"off": "off: train without it"}
+        if self._ability is not None and self._ability.missing:
+            words |= {level: level_line(level, self._ability, DIALOG_ROOM) for level in ("required", "best")}
+        choices = tuple(Choice(level[0], words[level], level) for level in LEVELS)
         self._ask_level(LEVEL_QUESTION, choices, f"keep {self.draft.seal}")
 
     @on(SettingsStep.Unsealing)

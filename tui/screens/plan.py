@@ -13,16 +13,18 @@ from textual.app import ComposeResult
 from textual.widgets import ContentSwitcher
 from textual.worker import get_current_worker
 
+from engine.spec import PrivacySection
 from profiles.problem import Problem, printable
 from tui.keys import APP_KEYS, Key, KeyedScreen
 from tui.plan_views import CARD_FACTS, HERE, MODEL_FACTS
 from tui.plan_words import device_name, model_words
+from tui.seal_words import level_line
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lines import Lines
 from tui.widgets.new_run.places import label
 from tui.widgets.new_run.source import SourceStep
 from tui.widgets.new_run.text import drawable
-from tui.widgets.painted import spread
+from tui.widgets.painted import cut, spread
 from tui.widgets.plan.matrix import PlanMatrix
 from tui.widgets.plan.model import PlanModelStep
 from tui.widgets.plan.sources import PlanSources
@@ -31,6 +33,7 @@ from tui.widgets.plan.view import PlanView
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from engine.seal.ability import Ability
     from profiles.geometry import Geometry
     from profiles.hardware import Hardware
     from profiles.planner import Plan
@@ -74,8 +77,9 @@ class PlanScreen(KeyedScreen):
         Key("right,l", "more", "more", "Take the next larger or the following value."),
         Key("r", "reset", "reset", "Take the profile as it was proposed.", footer=False),
     )
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]  # noqa: RUF012
     CSS = """
-    PlanScreen #title { height: 1; margin-bottom: 1; }
+    PlanScreen.-tall #seal { margin-bottom: 1; }
     PlanScreen ContentSwitcher { height: 1fr; }
     """
 
@@ -89,11 +93,13 @@ class PlanScreen(KeyedScreen):
         """The card that is planned for instead of this machine."""
         self._speed: Literal["unknown", "measuring", "settled"] = "unknown"
         """Of this machine: settled once it was measured, or was found not to be measurable now."""
+        self._ability: Ability | None = None
         self._counted: dict[str, Geometry | None] = {}
         """The model that each of the wider views was worked out for."""
 
     def compose(self) -> ComposeResult:
         yield Lines(self._title_line, id="title")
+        yield Lines(self._seal_line, id="seal")
         with ContentSwitcher(initial=self.view):
             yield PlanModelStep(self.sources.places, self.sources.find, id="model")
             yield PlanView(self.sources, id="plan")
@@ -104,6 +110,7 @@ class PlanScreen(KeyedScreen):
     def on_mount(self) -> None:
         self.set_class(self.look.ascii, "-ascii")
         self.query_one(PlanModelStep).focus_picker()
+        self._try_ability()
 
     @property
     def all_keys(self) -> tuple[Key, ...]:
@@ -209,10 +216,23 @@ class PlanScreen(KeyedScreen):
                 self._counted[view] = wanted
                 matrix.clear()
                 self._count_in_thread(view, wanted)
-        self.query_one("#title", Lines).repaint()
+        self._repaint_head()
         self.query_one(KeyBar).repaint()
 
+    def _repaint_head(self) -> None:
+        self.query_one("#title", Lines).repaint()
+        self.query_one("#seal", Lines).repaint()
+
     # What takes time
+
+    @work(thread=True)
+    def _try_ability(self) -> None:
+        self.app.call_from_thread(self._tell_ability, self.sources.ability())
+
+    def _tell_ability(self, ability: Ability) -> None:
+        self._ability = ability
+        if self.is_attached:
+            self.query_one("#seal", Lines).repaint()
 
     def _plan_for(self, model: Path, machine: Hardware | None) -> None:
         self._model, self._machine = model, machine
@@ -239,7 +259,7 @@ class PlanScreen(KeyedScreen):
             self.plan.show(found)
             if self._machine is None and self._speed == "unknown":
                 self._measure_speed(found.hardware)
-        self.query_one("#title", Lines).repaint()
+        self._repaint_head()
         self.query_one(KeyBar).repaint()
 
     def _measure_speed(self, hardware: Hardware) -> None:
@@ -255,13 +275,13 @@ class PlanScreen(KeyedScreen):
                 app.call_from_thread(self._speed_settled, measured)
 
         threading.Thread(target=measure, daemon=True, name="speed").start()
-        self.query_one("#title", Lines).repaint()
+        self._repaint_head()
 
     def _speed_settled(self, measured: bool) -> None:
         self._speed = "settled"
         if not self.is_attached:
             return
-        self.query_one("#title", Lines).repaint()
+        self._repaint_head()
         if measured and self._machine is None and self.plan.board is not None:
             assert self._model is not None
             self._price_in_thread(self._model)
@@ -292,6 +312,16 @@ class PlanScreen(KeyedScreen):
                 some = []
         if not worker.is_cancelled:
             self.app.call_from_thread(matrix.add, some, True)
+
+    def _seal_line(self, width: int, height: int) -> list[Text]:
+        """Which seal a run of this plan would have; nothing where the plan is another machine's."""
+        look, ability = self.look, self._ability
+        if ability is None or self.view != "plan" or self._machine is not None:
+            return []
+        line = Text().append("seal   ", style=look.dim)
+        words = drawable(level_line(PrivacySection().seal, ability, width - line.cell_len), look)
+        line.append(words, style=look.warn if ability.missing else look.dim)
+        return [cut(line, width, look)]
 
     def _title_line(self, width: int, height: int) -> list[Text]:
         look = self.look

@@ -38,10 +38,12 @@ class KeyBar(Painted):
         return [bar]
 
     def _that_fit(self, keys: list[Key], width: int) -> list[Key]:
-        """As many of the keys as have room; help goes last, since it tells of those that are left out."""
+        """As many of the keys as have room. The spare ones go first; help goes last, since it tells of those that are
+        left out."""
         kept = list(keys)
         while len(kept) > 1 and _width(kept) > width:
-            last = next((key for key in reversed(kept) if key.name != "help"), kept[-1])
+            spare = [key for key in kept if key.spare]
+            last = next((key for key in reversed(spare or kept) if key.name != "help"), kept[-1])
             kept.remove(last)
         return kept
 

@@ -136,13 +136,17 @@ class RunTable(Painted):
     ) -> Text:
         row = Text(no_wrap=True)
         row.append(fit(run.spec_name, name_width, look), style=look.strong if selected else "")
+        state, state_style = _state(run, look)
+        if run.doing and cell_len(state) > state_width and columns[-1].name == "left":
+            # It is told where the time left stands in other rows: that is not known before the trainer goes on.
+            state_width += len(GAP) + columns[-1].width
+            columns = columns[:-1]
         for column in columns:
             text = _cell(run, column.name)
             style = look.dim if text == "-" or column.name in ("method", "model", "data", "started") else ""
             style = look.bad if text == "nan" else style
             row.append(GAP).append((right if column.numeric else fit)(text, column.width, look), style=style)
-        state, style = _state(run, look)
-        row.append(GAP).append(state, style=style)
+        row.append(GAP).append(state, style=state_style)
         room = state_width - cell_len(state)
         if run.seal_broken:
             alarm = f" {seal_glyph(run.seal, look)} {WORDS[run.seal]}"
@@ -162,7 +166,7 @@ def _state(run: RunSummary, look: Look) -> tuple[str, str]:
         return f"{look.glyph(STALL_GLYPH, ASCII_STALL_GLYPH)} {held}", look.warn
     glyph, style = look.state(run.state)
     place = f" {ordinal_text(run.place)}" if run.place is not None else ""
-    return f"{glyph} {run.state}{place}", style
+    return f"{glyph} {run.doing or run.state}{place}", style
 
 
 def _why(run: RunSummary, room: int) -> str:

@@ -78,6 +78,8 @@ FORMAT_VERSION = 2
 Event = dict[str, Any]
 Outcome = Literal["finished", "stopped", "failed"]
 Phase = Literal["queued", "preparing", "loading", "evaluating", "training", "saving", "paused"]
+TESTING_SEAL = "testing the seal"
+"""The detail of a `phase` event: before a trainer starts, the ways out of its seal are tried."""
 
 # A chart 200 columns wide with two points a cell needs 400; ten times that leaves room to zoom without
 # a week-long run growing the state.
@@ -209,6 +211,11 @@ class RunState:
         """The `restart` event since which no checkpoint was saved; empty where there is none."""
         newest = self.restarts[-1] if self.restarts else {}
         return newest if newest and newest["step"] == self.checkpoint_step else {}
+
+    @property
+    def tests_seal(self) -> bool:
+        """Whether the seal of the trainer that is to start is tested just now."""
+        return self.phase == "preparing" and self.phase_detail == TESTING_SEAL and self.outcome is None
 
     @property
     def ways_out_tried(self) -> int:

@@ -149,7 +149,7 @@ class ReviewStep(Vertical):
         """Start the run, or let it `wait` for its memory; asks first where that is not free at this moment."""
         if self.launching:
             return
-        if (refused := refusal(self.draft.seal, self._ability, "p, then b")) is not None:
+        if (refused := refusal(self.draft.seal, self._ability, "p, then b", explained=True)) is not None:
             self.say(problem_text(refused, self.look))
             return
         self.launching = True

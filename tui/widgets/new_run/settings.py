@@ -17,7 +17,7 @@ from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
 from profiles.problem import Problem
-from tui.seal_words import level_words
+from tui.seal_words import level_line
 from tui.theme import Look, look_of
 from tui.widgets.new_run.draft import SEAL, SETTINGS, Draft, Setting, Value, check
 from tui.widgets.new_run.memory import MemoryForecast
@@ -102,7 +102,7 @@ class SettingsTable(Painted, can_focus=True):
         step, look = self.step, self.look
         assert step is not None and step.proposal is not None
         changed = setting.field in step.draft.overrides
-        value, reason = setting.show(step.value(setting)), step.reason(setting)
+        value = setting.show(step.value(setting))
         line = Text(no_wrap=True)
         line.append(f" {'*' if changed else ' '} ", look.accent)
         line.append(f"{setting.label:<{LABEL_WIDTH}}", look.dim)
@@ -111,7 +111,7 @@ class SettingsTable(Painted, can_focus=True):
         line.append(f" {unit}", look.dim)
         line.pad_right(REASON_COLUMN - line.cell_len)
         room = width - REASON_COLUMN - 1
-        return line.append(cut(reason, room, look) if room > 8 else "", look.dim)
+        return line.append(cut(step.reason(setting, room), room, look) if room > 8 else "", look.dim)
 
 
 class SettingsStep(Vertical):
@@ -201,11 +201,12 @@ class SettingsStep(Vertical):
         assert self.proposal is not None
         return self.draft.overrides.get(setting.field, setting.value(self.proposal.spec))
 
-    def reason(self, setting: Setting) -> str:
-        """Why the value is what it is."""
+    def reason(self, setting: Setting, room: int = 1000) -> str:
+        """Why the value is what it is; what means the same in fewer words where there is little `room`."""
         assert self.proposal is not None
         if setting.field == SEAL:
-            return level_words(str(self.value(setting)), self._ability)
+            said = f"{self.value(setting)}: "
+            return level_line(str(self.value(setting)), self._ability, room + len(said)).removeprefix(said)
         if setting.field not in self.draft.overrides:
             return self.proposal.reasons.get(setting.field, setting.meaning)
         assert self._untouched is not None, "set with every proposal"

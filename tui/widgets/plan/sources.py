@@ -16,6 +16,7 @@ from tui.widgets.new_run.places import Place
 
 if TYPE_CHECKING:
     from engine.fit.replay import Replayed
+    from engine.seal.ability import Ability
     from profiles.geometry import Geometry
     from profiles.hardware import Hardware
     from profiles.planner import Plan, Profile
@@ -50,6 +51,12 @@ def _measure_speed(hardware: Hardware) -> bool:
     except Problem:
         return False  # the catalogue's figures stand
     return is_measured(hardware)
+
+
+def _ability() -> Ability:
+    from tui.source import seal_ability
+
+    return seal_ability()
 
 
 def _find(path: Path) -> Geometry:
@@ -106,6 +113,8 @@ class PlanSources:
     """This machine, now."""
     measure_speed: Callable[[Hardware], bool] = _measure_speed
     """Measure this machine's speed if that was not done and no run would be disturbed: some seconds. Whether it was."""
+    ability: Callable[[], Ability] = _ability
+    """What this machine can hold of a seal; tried in a child process."""
     places: Callable[[], Sequence[Place]] = _places
     """Models to plan for, those of the catalogue included."""
     find: Callable[[Path], Geometry] = _find
