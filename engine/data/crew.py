@@ -61,10 +61,9 @@ def run_crew(
 
     `task` names a function as "module:function"; each process calls it once with `setup` and gets the function that
     is called with one item after another, in the process's main thread. Setup, items and results are of the kinds that
-    engine.wire takes. With 0
-    workers all is done in the calling process. `items` are drawn as results are taken, a few ahead. A process that
-    dies is replaced and its item tried once more; then a Problem about `doing` tells how it ended. Raises the
-    Problems that the task raises, and CrewFault. Closing the iterator ends all processes.
+    engine.wire takes. With 0 workers all is done in the calling process. `items` are drawn as results are taken, a few
+    ahead. A process that dies is replaced and its item tried once more; then a Problem about `doing` tells how it
+    ended. Raises the Problems that the task raises, and CrewFault. Closing the iterator ends all processes.
     """
     if workers < 1:
         do = _load(task)(setup)

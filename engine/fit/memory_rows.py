@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.run.directory import home
+from profiles.bounded_files import read_bytes
 from profiles.geometry import Geometry
 from profiles.learnt import FORMULA, Learnt, model_key, shipped_rows
 from profiles.memory import MemoryEstimate, estimate
+from profiles.problem import Problem
 from profiles.settings import Settings
 
 # About 400 rows: more than count (learnt.NEWEST_ROWS) for a dozen models, read in a few milliseconds.
@@ -52,9 +54,10 @@ def load_learnt() -> Learnt:
 def read_rows() -> Iterator[dict[str, Any]]:
     """The rows of this machine, oldest first in each file; what is damaged is passed over."""
     for path in sorted(measured_folder().glob("*.jsonl")):
-        with suppress(OSError):
-            for line in path.read_bytes().splitlines():
-                with suppress(ValueError):
+        # Trainers write here, and one that was taken over may have put anything there: a pipe would be waited for.
+        with suppress(Problem):
+            for line in read_bytes(path, 2 * _FILE_LIMIT_BYTES).splitlines():
+                with suppress(ValueError, RecursionError):
                     row = json.loads(line)
                     if isinstance(row, dict):
                         yield row

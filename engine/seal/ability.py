@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.seal.policy.places import Places
-from engine.seal.report import LayerReport, SealReport
-from engine.seal.request import LAYERS, Layer
+from engine.seal.report import Layered, LayerReport, SealReport
+from engine.seal.request import LAYERS
 from engine.seal.sealing import SealRefused, start_sealed
 
 _SYSTEMS = {"darwin": "macOS", "win32": "Windows"}
@@ -17,18 +17,10 @@ _FIX = "Train on Linux where no byte may leave."
 
 
 @dataclass(frozen=True, slots=True)
-class Ability:
+class Ability(Layered):
     """All layers in the order of LAYERS, as they held for a process that was started just now."""
 
     layers: tuple[LayerReport, ...]
-
-    @property
-    def held(self) -> tuple[Layer, ...]:
-        return tuple(each.layer for each in self.layers if each.held)
-
-    @property
-    def missing(self) -> tuple[LayerReport, ...]:
-        return tuple(each for each in self.layers if not each.held)
 
 
 def ability(system: str = sys.platform, try_it: Callable[[], SealReport] | None = None) -> Ability:

@@ -29,8 +29,23 @@ class LayerReport:
     milliseconds: float = 0.0
 
 
+class Layered:
+    """What has reports of layers."""
+
+    __slots__ = ()
+    layers: tuple[LayerReport, ...]
+
+    @property
+    def held(self) -> tuple[Layer, ...]:
+        return tuple(each.layer for each in self.layers if each.held)
+
+    @property
+    def missing(self) -> tuple[LayerReport, ...]:
+        return tuple(each for each in self.layers if not each.held)
+
+
 @dataclass(frozen=True, slots=True)
-class SealReport:
+class SealReport(Layered):
     """What holds for a process that was started."""
 
     level: Level
@@ -42,14 +57,6 @@ class SealReport:
     """Whether the process was started from within a seal, which holds for it too."""
     milliseconds: float = 0.0
     """What the sealing took, without the start of the launcher."""
-
-    @property
-    def held(self) -> tuple[Layer, ...]:
-        return tuple(each.layer for each in self.layers if each.held)
-
-    @property
-    def missing(self) -> tuple[LayerReport, ...]:
-        return tuple(each for each in self.layers if not each.held)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON types, for journals and the launcher's pipe."""

@@ -1,10 +1,10 @@
-"""What the launcher is asked to do. The standard library alone, since it is read before the seal holds."""
+"""What the launcher is asked to do."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 Level = Literal["required", "best", "off"]
 """required: nothing runs unless every layer holds. best: with the layers that this machine allows, told which are
@@ -49,10 +49,3 @@ class SealRequest:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> SealRequest:
-        values: dict[str, Any] = json.loads(text)
-        for name, value in values.items():
-            values[name] = tuple(value) if isinstance(value, list) else value
-        return cls(**values)

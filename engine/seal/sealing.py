@@ -18,6 +18,8 @@ from typing import IO, Any
 from engine.child_process import describe_exit
 from engine.modules import module_environment
 from engine.run.endings.causes import CausedProblem
+from engine.seal.group import GroupProcess
+from engine.seal.layers import seccomp
 from engine.seal.policy.base import base_places
 from engine.seal.policy.environment import sealed_environment
 from engine.seal.policy.places import Places
@@ -52,27 +54,31 @@ def start_sealed(
     refusals: int | None = None,
     env: Mapping[str, str] | None = None,
     **popen: Any,
-) -> tuple[subprocess.Popen[Any], SealReport]:
+) -> tuple[GroupProcess, SealReport]:
     """Start `command` with `places` and what every process needs, sealed as `level` says; what holds for it.
 
     `env` (that of our modules where none is given) goes through `sealed_environment`, unless the level is "off".
     `refusals` is SealRequest's; that descriptor and `pass_fds` stay open, the first until it has served. Further
-    keywords are Popen's. In a process that is sealed itself the command is started as it is. Raises SealRefused, also
-    where the launcher dies, and OSError.
+    keywords are Popen's. The process leads a group of its own, which ends with it. In a process that is sealed itself
+    the command is started as it is. Raises SealRefused, also where the launcher dies, or where layers are required that
+    are not known to hold around this process, and OSError.
     """
     environment = dict(module_environment() if env is None else env)
     if level == "off":
-        return subprocess.Popen(command, pass_fds=pass_fds, env=environment, **popen), SealReport(level)
+        return GroupProcess(command, pass_fds=pass_fds, env=environment, **popen), SealReport(level)
     if is_sealed():
-        process = subprocess.Popen(command, pass_fds=pass_fds, env=environment, **popen)
+        if level == "required":
+            _require_around()
+        process = GroupProcess(command, pass_fds=pass_fds, env=environment, **popen)
         return process, SealReport(level, inherited=True)
-    environment = {**sealed_environment(environment), SEALED_VARIABLE: _restrictions()}
+    libraries = next(map(Path, places.libraries), None)
+    environment = {**sealed_environment(environment, libraries), SEALED_VARIABLE: _restrictions()}
     if sys.platform != "linux":
         layers = tuple(LayerReport(layer, held=False, why="only Linux has it") for layer in LAYERS)
         report = SealReport(level, layers)
         if level == "required":
             raise _refused(report)
-        return subprocess.Popen(command, pass_fds=pass_fds, env=environment, **popen), report
+        return GroupProcess(command, pass_fds=pass_fds, env=environment, **popen), report
     _require_command(command[0], environment)
     places |= base_places(environment)
     with ExitStack() as stack:
@@ -91,14 +97,15 @@ def start_sealed(
         )
         kept = [asked.fileno(), answering.fileno(), *pass_fds, *([] if refusals is None else [refusals])]
         launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), "--request", str(asked.fileno())]
-        process = subprocess.Popen([*launcher, "--", *command], pass_fds=kept, env=environment, **popen)
+        process = GroupProcess([*launcher, "--", *command], pass_fds=kept, env=environment, **popen)
         try:
             asked.close()
             answering.close()
+            end = time.monotonic() + _REPORT_SECONDS
             # By a pipe: arguments are seen by everybody, and a file would count against a limit of their size.
-            with suppress(BrokenPipeError), asking:
-                asking.write(request.to_json().encode())
-            told = _read(answered.fileno())
+            _write(asking.fileno(), request.to_json().encode(), end)
+            asking.close()
+            told = _read(answered.fileno(), end)
         except BaseException:
             process.kill()
             _let_go(process)
@@ -132,12 +139,29 @@ def run_sealed(
 
 
 def is_sealed() -> bool:
-    """Whether a seal holds for this process: it has restrictions that the one which was to seal it had not. A
-    container has some of its own, and a variable alone may be anybody's."""
+    """Whether a seal holds for this process: its filter says so; or, where it has none, it has restrictions that the
+    one which was to seal it had not. A container has some of its own, and a variable alone may be anybody's."""
+    if _around() is not None:
+        return True
     before = os.environ.get(SEALED_VARIABLE, "").split()
     if len(before) != 2 or not all(map(str.isdecimal, before)):
         return False
     return any(now > int(then) for now, then in zip(map(int, _restrictions().split()), before, strict=True))
+
+
+def _around() -> tuple[Layer, ...] | None:
+    """The layers of the seal around this process, by the word of its filter, which is the kernel's; None without."""
+    others = seccomp.holds() if sys.platform == "linux" else None
+    return None if others is None else tuple(layer for layer in LAYERS if layer == "seccomp" or layer in others)
+
+
+def _require_around() -> None:
+    """Raises SealRefused unless every layer is known to hold around this process."""
+    around = _around() or ()
+    if missing := [layer for layer in LAYERS if layer not in around]:
+        names = " and ".join([*filter(None, [", ".join(missing[:-1])]), missing[-1]])
+        what = f"is required, and finetui was started within a seal that is not known to have the layer {names}"
+        raise SealRefused("the seal", what, "Start finetui outside of that seal.")
 
 
 def _require_command(name: str, environment: Mapping[str, str]) -> None:
@@ -165,11 +189,22 @@ def _pipe(stack: ExitStack) -> tuple[IO[bytes], IO[bytes]]:
     return stack.enter_context(os.fdopen(read, "rb")), stack.enter_context(os.fdopen(write, "wb"))
 
 
-def _read(descriptor: int) -> bytes | None:
-    """All until the other end is closed; None when that takes too long."""
-    data, end = b"", time.monotonic() + _REPORT_SECONDS
+def _write(descriptor: int, data: bytes, end: float) -> None:
+    """All of `data`, or as much as the other end takes until `end`, or until it is closed."""
+    os.set_blocking(descriptor, False)
     poll = select.poll()
-    poll.register(descriptor)
+    poll.register(descriptor, select.POLLOUT)
+    with suppress(BrokenPipeError):
+        while data and (left := end - time.monotonic()) > 0:
+            if poll.poll(left * 1000):
+                data = data[os.write(descriptor, data) :]
+
+
+def _read(descriptor: int, end: float) -> bytes | None:
+    """All until the other end is closed; None when that is not so at `end`."""
+    data = b""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
     while (left := end - time.monotonic()) > 0:
         if poll.poll(left * 1000):
             part = os.read(descriptor, 1 << 16)
@@ -203,7 +238,7 @@ def _refused(report: SealReport) -> SealRefused:
     )
 
 
-def _let_go(process: subprocess.Popen[Any]) -> int:
+def _let_go(process: GroupProcess) -> int:
     """Clean up after a launcher that started nothing; how it ended."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(_LAST_SECONDS)

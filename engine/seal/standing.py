@@ -67,6 +67,12 @@ class Standing:
         return "; ".join(parts)
 
 
+def refused_since(standing: Standing, cause: str) -> bool:
+    """Whether a run that ended for `cause` was refused another trainer, for a seal that is required, after the one that
+    this seal was of."""
+    return cause == "unsealed" and standing.name not in ("refused", "unproven", *BROKEN)
+
+
 def standing_of(seal: Mapping[str, Any], changed: Sequence[str] = ()) -> Standing | None:
     """The standing after a `seal` event with these fields, and what its checks found `changed` since. None where there
     was no such event, as in runs of an older finetui."""

@@ -9,14 +9,16 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any, Literal
 
 from engine.child_process import describe_exit, last_line
 from engine.export.output import output_of
-from engine.modules import module_command
+from engine.modules import module_command, module_environment
 from engine.run.directory import RunDirectory
 from engine.run.evidence.audit import record, seal_facts
+from engine.run.sealing.hearing import Hearing
+from engine.run.sealing.level import level_now
 from engine.seal.policy.places import chat_places
 from engine.seal.report import SealReport
 from engine.seal.sealing import start_sealed
@@ -41,7 +43,8 @@ class Chunk:
     """A piece of one side's answer. The last one of a side has `done` and says in `ending` why it ended:
 
     stop: the model ended its answer; length: `max_new_tokens` reached; context: the model reads no further;
-    cancelled. `tokens_per_second` is that side's own pace after its first token; None before its second.
+    cancelled. `tokens_per_second` is that side's own pace after its first token; None before its second. A last one has
+    in `tried` what tried to get out of the worker's seal since that was last told, as a sentence.
     """
 
     side: SideName
@@ -50,6 +53,7 @@ class Chunk:
     tokens_per_second: float | None
     tokens: int = 0
     ending: Ending | None = None
+    tried: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class ChatSession:
         self.model: ChatModel | None = None
         self.seal: SealReport | None = None
         self._process: subprocess.Popen[str] | None = None
+        self._hearing: Hearing | None = None
         self._log: IO[bytes] | None = None
         self._log_start = 0
         self._receiver: threading.Thread | None = None
@@ -99,8 +104,9 @@ class ChatSession:
     def start(self, progress: Callable[[str], None] = lambda detail: None) -> ChatModel:
         """Load both sides, which takes seconds to minutes; `progress` gets what is being done, in words.
 
-        The worker is sealed as the run's spec says (privacy.seal); `seal` tells what holds. Raises Problem when the
-        run has no result, a model cannot be loaded, a layer that is required is missing, or the worker dies.
+        The worker is sealed as the run is (privacy.seal, or what a person set since); `seal` tells what holds. Raises
+        Problem when the run has no result, a model cannot be loaded, a layer that is required is missing, or the worker
+        dies.
         """
         assert self._process is None, "a session is started once"
         spec = self.run.spec()
@@ -113,16 +119,21 @@ class ChatSession:
         output_of(self.run)
         self._log = self._open_log()
         self._log_start = self._log.seek(0, 2)
+        self._hearing = hearing = Hearing()
         self._process, self.seal = start_sealed(
             module_command("engine.serve.chat_worker", str(self.run.path)),
             chat_places(self.run),
-            spec.privacy.seal,
+            level_now(self.run),
+            pass_fds=[hearing.guard_descriptor],
+            refusals=hearing.refusals_descriptor,
+            env=module_environment() | hearing.variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             start_new_session=True,
             encoding="ascii",
         )
+        hearing.started()
         with suppress(OSError):  # the folder of a run may have become read-only; talking with it still works
             record(self.run, "chatted", seal=seal_facts(self.seal))
         self._receiver = threading.Thread(target=self._receive, daemon=True, name="chat")
@@ -198,6 +209,16 @@ class ChatSession:
             receiver.join()
         if self._log is not None:
             self._log.close()
+        if self._hearing is not None:
+            self._hearing.close()
+            if self._hearing.count:
+                with suppress(OSError):  # as when it was opened
+                    record(self.run, "way_out", during="chat", **self._hearing.facts())
+
+    def tried(self) -> str:
+        """What tried to get out of the worker's seal since this was last told, as a sentence; empty where nothing
+        did."""
+        return self._hearing.news() if self._hearing is not None else ""
 
     def _chunks(self, number: int, inbox: Inbox, left: set[SideName]) -> Iterator[Chunk]:
         try:
@@ -213,6 +234,7 @@ class ChatSession:
                 chunk = Chunk(**message)
                 if chunk.done:
                     left.discard(chunk.side)
+                    chunk = replace(chunk, tried=self.tried())
                 yield chunk
         except GeneratorExit:
             self._send(kind="cancel", id=number)  # the rest is not wanted any more

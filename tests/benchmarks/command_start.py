@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from engine.demo import MODEL_DIRECTORY, TRAIN_FILE
-from engine.run.directory import create_run
+from engine.run.creating import create_run
 from engine.run.telemetry.journal import JournalWriter
 from tui.commands.demo import demo_spec
 

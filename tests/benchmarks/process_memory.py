@@ -30,7 +30,7 @@ from tiny import make_model  # noqa: E402
 from training import WORDS, make_spec  # noqa: E402
 
 from engine.propose import predict, settings_of  # noqa: E402
-from engine.run.directory import create_run  # noqa: E402
+from engine.run.creating import create_run  # noqa: E402
 from engine.run.processes.worker_process import WorkerProcess  # noqa: E402
 from profiles.geometry import read_geometry  # noqa: E402
 from profiles.hardware import probe  # noqa: E402
@@ -156,8 +156,8 @@ def _watch(worker: WorkerProcess, predicted: MemoryEstimate) -> Measured:
     began = time.monotonic()
     while not worker.closed:
         if select.select([worker.channel_descriptor], [], [], _INTERVAL_SECONDS)[0]:
-            for message in worker.messages():
-                if not isinstance(message, dict):
+            for message in (each.record for each in worker.messages()):
+                if message is None:
                     continue
                 events.append(message)
                 if message["kind"] == "phase":

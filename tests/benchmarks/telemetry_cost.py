@@ -71,7 +71,7 @@ def _spec(steps: int):
 
 def _alone(steps: int) -> list[float]:
     from engine.modules import module_environment
-    from engine.run.directory import create_run
+    from engine.run.creating import create_run
 
     command = [sys.executable, "-c", _ALONE, str(create_run(_spec(steps)).path)]
     output = subprocess.check_output(command, text=True, env=module_environment(), stderr=subprocess.DEVNULL)

@@ -178,3 +178,19 @@ def test_root_reads_files_of_others_and_nothing_else_is_left_of_its_powers(me: A
     for layers in (["namespace", "landlock", "seccomp"], ["namespace"], []):
         found = me.sealed(tries, only=layers, read=[me.folder], write=[theirs]).answer
         assert found[0] == "their data" and all(isinstance(each, int) for each in found[1:]), found
+
+
+def test_devices_and_proc_can_be_used_and_not_be_shut_to_everybody(somebody: Account):
+    """They are the machine's own, and root's to shut."""
+    require_here("namespace")
+    tries = (
+        "import errno, json, os\nanswers = []\n"
+        "for path in ('/dev/null', '/dev/urandom', '/proc', '/proc/sys/kernel/core_pattern'):\n"
+        "    try: os.chmod(path, os.stat(path).st_mode & 0o7777); answers.append('done')\n"
+        "    except OSError as error: answers.append(errno.errorcode[error.errno])\n"
+        "with open('/dev/null', 'w') as file: answers.append(file.write('x'))\n"
+        "print(json.dumps(answers))"
+    )
+    devices = {"request": {"devices": ["/dev/null", "/dev/urandom"]}}
+    found = somebody.sealed(tries, only=["namespace"], read=["/proc"], **devices).answer
+    assert found == ["EROFS"] * 4 + [1]

@@ -38,6 +38,9 @@ telling = [
     17,
     40,
     262,
+    1024,
+    1026,
+    1040,
     0x5412,
     0x541C,
     0x10000000,
@@ -99,6 +102,13 @@ def meant(machine: str, sockets: str, told: bool, number: int, architecture: int
         return errno.EPERM if first & 0x7E020000 else "allow"
     if name == "ioctl":
         return errno.EPERM if second in (0x5412, 0x541C) else "allow"
+    if name == "fcntl":
+        return errno.EPERM if second in (1024, 1026, 1040) else "allow"
+    if name in ("setsid", "setpgid"):
+        return 0
+    if name in OWN:
+        another = 0 if name.startswith("sched_") else errno.EPERM
+        return "allow" if (first, second)[: len(OWN[name])] == OWN[name] else another
     if name == "prctl":
         return 0xF50 | 3 if first == 0x66746E73 else "allow"
     if name in ALLOWED or name is None:
@@ -107,9 +117,13 @@ def meant(machine: str, sockets: str, told: bool, number: int, architecture: int
 
 
 # What the launcher itself needs of the numbers, or what every program does.
-ALLOWED = {"connect", "sendto", "capset", "seccomp", "close_range", "landlock_create_ruleset", "landlock_add_rule"} | {
+ALLOWED = {"connect", "sendto", "capset", "close_range", "landlock_create_ruleset", "landlock_add_rule"} | {
     "landlock_restrict_self"
 }
+# Of what steers any process: the arguments by which it is the caller itself.
+OWN = {"prlimit64": (0,), "setpriority": (0, 0), "ioprio_set": (1, 0)} | dict.fromkeys(
+    ("sched_setscheduler", "sched_setparam", "sched_setattr"), (0,)
+)
 
 
 @pytest.mark.parametrize(("machine", "sockets", "told"), MODES)
@@ -202,3 +216,49 @@ def test_terminals_and_old_ways_into_the_kernel_are_closed(me: Account):
     if linux.MACHINE == "x86_64":
         x32 = "import ctypes; ctypes.CDLL(None).syscall(0x40000000 + 41, 2, 1, 0)"
         assert me.sealed(x32, only=["seccomp"]).status == -31  # SIGSYS
+
+
+STEERING = """
+import ctypes, errno, fcntl, json, os, resource, struct
+allow = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7FFF0000))
+class Filter(ctypes.Structure): _fields_ = [("length", ctypes.c_ushort), ("program", ctypes.c_void_p)]
+def listen():
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(SECCOMP, 1, 8, ctypes.byref(Filter(1, ctypes.addressof(allow)))) < 0:
+        raise OSError(ctypes.get_errno(), "")
+def hold(command, argument):
+    fcntl.fcntl(os.open("held", os.O_RDONLY | os.O_CREAT, 0o600), command, argument)
+def tried(what):
+    try:
+        what()
+        return "done"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+outside, least = os.getppid(), os.sched_param(0)
+print(json.dumps({
+    "others": [tried(each) for each in (
+        listen,
+        lambda: resource.prlimit(outside, resource.RLIMIT_NOFILE),
+        lambda: os.setpriority(os.PRIO_PROCESS, outside, os.getpriority(os.PRIO_PROCESS, outside)),
+        lambda: os.setpriority(os.PRIO_USER, 0, 0),
+        lambda: hold(1024, fcntl.F_RDLCK),
+        lambda: hold(1026, 1),
+    )],
+    # It is said to be done, for threads that ask so for each other.
+    "order": [tried(lambda: os.sched_setscheduler(outside, os.SCHED_BATCH, least)), os.sched_getscheduler(outside)],
+    "own": [tried(each) for each in (
+        lambda: resource.prlimit(0, resource.RLIMIT_NOFILE, (64, 64)),
+        lambda: os.setpriority(os.PRIO_PROCESS, 0, 1),
+        lambda: os.sched_setscheduler(0, os.SCHED_BATCH, least),
+        lambda: hold(fcntl.F_SETFD, fcntl.FD_CLOEXEC),
+    )],
+}))
+"""
+
+
+def test_no_process_outside_is_steered_or_held_up_and_no_other_filter_answers(somebody: Account):
+    """A filter with a listener of its own could let the sockets through that this one asks about."""
+    require_here("seccomp")
+    program = f"SECCOMP = {linux.NUMBERS[linux.MACHINE]['seccomp']}\n{STEERING}"
+    found = somebody.sealed(program, only=["seccomp"]).answer
+    assert found == {"others": ["EPERM"] * 6, "order": ["done", os.SCHED_OTHER], "own": ["done"] * 4}

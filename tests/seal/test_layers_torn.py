@@ -37,11 +37,12 @@ for family in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK):
     except OSError as error: answers.append(errno.errorcode[error.errno])
 print(json.dumps(answers))
 """
-# All but the folder in which they are listed, and the one by which a process measures its memory.
+# All but the folder in which they are listed, the one by which a process measures its memory, and its own threads'.
 DESCRIPTORS = """
 import json, os
 found = {int(each) for each in os.listdir("/proc/self/fd") if os.path.lexists("/proc/self/fd/" + each)}
-print(json.dumps(sorted(found - {int(os.environ.get("FINETUI_PEAK_MARK", -1))})))
+threads = {each for each in found if os.readlink(f"/proc/self/fd/{each}") == f"/proc/{os.getpid()}/task"}
+print(json.dumps(sorted(found - threads - {int(os.environ.get("FINETUI_PEAK_MARK", -1))})))
 """
 
 

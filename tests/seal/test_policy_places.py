@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from engine.seal.policy.base import base_places
-from engine.seal.policy.caches import clear_scratch, scratch
+from engine.seal.policy.caches import clear_left, scratch
 from engine.seal.policy.links import hops, with_links
 from engine.seal.policy.places import Places, preparing_places, reading_places
 
@@ -25,7 +27,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def test_a_model_of_the_hub_s_cache_is_given_its_own_blobs_and_no_others(home: Path) -> None:
+@pytest.mark.parametrize("disk", ["home", "memory"])
+def test_a_model_of_the_hub_s_cache_is_given_its_own_blobs_and_no_others(
+    home: Path, disk: str, request: pytest.FixtureRequest
+) -> None:
+    """Also where the cache lies in memory, beneath /dev, into which no link is followed otherwise."""
+    if disk == "memory":
+        home = Path(tempfile.mkdtemp(dir="/dev/shm"))
+        request.addfinalizer(lambda: shutil.rmtree(home))
     blobs = home / ".cache/huggingface/hub/models--a--b/blobs"
     snapshot = blobs.parent / "snapshots" / "1234"
     snapshot.mkdir(parents=True)
@@ -163,6 +172,6 @@ def test_what_killed_processes_left_is_cleared_after_a_month(home: Path) -> None
     month_ago = 1_000_000_000.0
     for name in ("old", "pymp-old", "link"):
         os.utime(scratch / name, (month_ago, month_ago), follow_symlinks=False)
-    clear_scratch()
+    clear_left()
     assert [path.name for path in scratch.iterdir()] == ["new"]
     assert (home / ".ssh" / "id_ed25519").exists()

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from engine.modules import module_environment
-from engine.seal import sealing
+from engine.run.directory import RunDirectory
+from engine.seal import compiling, sealing
+from engine.seal.compiling import compile_libraries
 from engine.seal.policy import environment
 from engine.seal.policy.environment import sealed_environment
 from engine.seal.policy.places import Places, computing_places, reading_places
@@ -56,7 +58,7 @@ def test_the_folders_of_finetui_are_the_same_within(tmp_path: Path, monkeypatch:
     found = tell()
     assert found["cache"] == str(tmp_path / "caches/finetui")
     assert found["home"] == str(tmp_path / ".local/share/finetui")
-    assert found["environment"]["XDG_CACHE_HOME"] == str(tmp_path / "caches/finetui/libraries")
+    assert found["environment"]["XDG_CACHE_HOME"] == str(tmp_path / "caches/finetui/libraries/shared")
     monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "own"))
     found = tell()
     assert (found["cache"], found["home"]) == (str(tmp_path / "own/cache"), str(tmp_path / "own"))
@@ -198,22 +200,67 @@ def test_a_launcher_that_dies_is_a_problem_at_every_level(told: Path, monkeypatc
             start_sealed(["true"], Places(), level, stdout=subprocess.PIPE)
 
 
+def test_a_launcher_that_takes_nothing_in_is_given_up(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More is written than a pipe holds, which would wait for a reader."""
+    (told / "launcher.py").write_text("import signal; signal.pause()")
+    monkeypatch.setattr(sealing, "_LAUNCHER", told / "launcher.py")
+    monkeypatch.setattr(sealing, "_REPORT_SECONDS", 0.2)
+    monkeypatch.setattr(sealing, "_LAST_SECONDS", 0.1)
+    many = Places(read=tuple(f"/nowhere/{number}" for number in range(20_000)))
+    with pytest.raises(SealRefused, match="did not answer"):
+        start_sealed(["true"], many, "best")
+
+
 def test_what_python_compiles_is_kept_where_it_cannot_be_kept_beside_the_sources(
     told: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment, "_is_compiled", lambda: False)
+    for module in (environment, compiling):
+        monkeypatch.setattr(module, "is_compiled", lambda: False)
+    monkeypatch.setattr(compiling, "_MODULES", ("slow_to_compile",))
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     (told / "packages").mkdir()
-    (told / "packages" / "slow_to_compile.py").write_text("HERE = __cached__")
-    variables = {"PYTHONPATH": str(told / "packages")}
-    program = "import os, slow_to_compile as it; print(it.HERE, os.path.exists(it.HERE))"
-    command = [sys.executable, "-P", "-c", program]
-    done = run_sealed(command, computing_places(), timeout_seconds=60, env=module_environment() | variables)
-    where, kept = done.stdout.decode().split()
-    assert Path(where).is_relative_to(told / "finetui/cache/libraries/bytecode") and kept == "True", done.stderr
-    # One that may not write there takes what another compiled.
-    read = run_sealed(command, Places(), timeout_seconds=60, env=module_environment() | variables)
-    assert read.stdout == done.stdout, read.stderr
+    source = told / "packages" / "slow_to_compile.py"
+    source.write_text("HERE = __cached__")
+    monkeypatch.setenv("PYTHONPATH", str(told / "packages"))
+    monkeypatch.syspath_prepend(str(told / "packages"))
+    command = [sys.executable, "-P", "-c", "import os, slow_to_compile as it; print(it.HERE, os.path.exists(it.HERE))"]
+
+    def found(places: Places) -> list[str]:
+        return run_sealed(command, places, timeout_seconds=60).stdout.decode().split()
+
+    # A run's own processes would run what others of them left there, and may not write it.
+    run = RunDirectory(told / "runs" / "a-run")
+    (told / "finetui/cache/libraries/bytecode").mkdir(parents=True)
+    where, kept = found(computing_places(run))
+    assert Path(where).is_relative_to(told / "finetui/cache/libraries/bytecode") and kept == "False"
+    compile_libraries()
+    assert [*map(found, (computing_places(run), Places()))] == [[where, "True"]] * 2
+    # It is made once for each version of the source.
+    made = Path(where).stat().st_mtime_ns
+    compile_libraries()
+    assert Path(where).stat().st_mtime_ns == made
+    os.utime(source, (1_000_000_000, 1_000_000_000))
+    compile_libraries()
+    assert Path(where).stat().st_mtime_ns > made
+
+
+def test_what_libraries_compile_for_a_run_no_other_run_sees(told: Path) -> None:
+    program = "import os, sys\nopen(os.environ['TORCHINDUCTOR_CACHE_DIR'] + sys.argv[1], sys.argv[2])"
+    one, other = (computing_places(RunDirectory(told / "runs" / name)) for name in ("one", "other"))
+    process, report = start_sealed(["true"], Places(), "best")
+    process.wait()
+    if not {"namespace", "landlock"} & set(report.held):
+        pytest.skip(f"this kernel closes no files: {report.missing}")
+
+    def opens(places: Places, path: str, mode: str) -> bool:
+        command = [sys.executable, "-I", "-S", "-c", program, path, mode]
+        return run_sealed(command, places, timeout_seconds=60).returncode == 0
+
+    assert opens(one, "-planted", "w") and opens(one, "-planted", "r")
+    others = "/../../one/inductor-planted"
+    (told / "finetui/cache/libraries/runs/other/inductor").mkdir()
+    assert not opens(other, others, "r") and not opens(other, others, "w")
+    assert not opens(computing_places(), "/../../runs/one/inductor-planted", "r")
 
 
 def test_a_try_to_get_out_is_told_in_the_log(told: Path) -> None:

@@ -29,6 +29,9 @@ from engine.fit.replay import replay
 from engine.fit.shapes import model_shapes
 from engine.run.directory import RunDirectory
 from engine.run.evidence.audit import read_audit
+from engine.run.sealing.level import with_level
+from engine.run.telemetry.reading import open_journal
+from engine.run.telemetry.recording import Recording
 from engine.seal.policy.places import Places
 from engine.seal.sealing import SealRefused, start_sealed
 from engine.serve.session import ChatSession
@@ -247,6 +250,24 @@ def test_an_unsealed_run_is_talked_with_unsealed_and_that_is_written_down(person
     assert _of(person, "engine.export")["secret"] == "open" and person.hits() == 1
     (entry,) = _entries(run, "exported")
     assert entry["seal"]["level"] == "off"
+
+
+def test_what_a_person_set_for_the_rest_of_a_run_holds_for_its_talk_and_export_too(
+    person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _run_of(person)
+    _ask_for(run, "required")
+    folding, _ = open_journal(run)
+    recording = Recording(run, folding)
+    recording.add("adjusted", **(with_level(run, {}, "best") or {}))
+    recording.close()
+    monkeypatch.setenv("FINETUI_SEAL_WITHOUT", "seccomp")
+    with ChatSession(run) as session:
+        session.start()
+        assert session.seal is not None and session.seal.level == "best"
+    export_run(run, "adapter", person.folder / "home" / "adapter")
+    (entry,) = _entries(run, "exported")
+    assert entry["seal"]["level"] == "best"
 
 
 def _run_of(person: Person) -> RunDirectory:

@@ -20,7 +20,7 @@ from engine.modules import module_command
 from engine.run.durable_files import write_atomically
 from engine.seal.policy.places import data_places
 from engine.seal.sealing import run_sealed
-from profiles.bounded_files import open_regular, read_json
+from profiles.bounded_files import open_regular, read_bytes, read_json
 from profiles.problem import Problem, printable
 from profiles.shapes.model_config import CONFIG_LIMIT_BYTES
 from profiles.shapes.model_folder import TOKENIZER_LIMIT_BYTES
@@ -87,8 +87,9 @@ def _kept(model: Path) -> Path:
 
 def _described(model: Path, describe: Describe) -> Description:
     path = _kept(model)
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return Description.from_dict(json.loads(path.read_bytes()))
+    # Sealed processes write here, and one that was taken over may have put anything there: a pipe would be waited for.
+    with suppress(Problem, ValueError, KeyError, TypeError, RecursionError):
+        return Description.from_dict(json.loads(read_bytes(path, TOKENIZER_LIMIT_BYTES)))
     told = describe(model)
     description = Description.from_dict(told)
     with suppress(OSError):  # a disk that is full or read-only costs the next caller time, and nothing else

@@ -24,6 +24,10 @@ _NAMES: dict[Layer, str] = {
 _REFUSED, _NOT_STARTED = 125, 127
 PEAK_MARK_VARIABLE = "FINETUI_PEAK_MARK"
 """In a sealed process: a descriptor of its own /proc/self/clear_refs."""
+_OWN_THREADS = "/proc/self/task"
+"""Of all that is in /proc the one thing that may be written to: the C library names a thread from another one by a file
+there (pthread_setname_np), and CUDA, which does so when it begins, takes a refusal for a broken system (error 304). It
+is this process's: those that are forked from it have others."""
 _EVERYBODYS_FILES = ("/proc", "/etc/ld.so.cache", "/etc/ld.so.preload")
 _EVERYBODYS_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
@@ -120,13 +124,14 @@ def _seal(sealing: Sealing, program: str, kept: set[int]) -> None:
         return
     request = sealing.request
     read = [*request.read, *_EVERYBODYS_FILES, program, os.path.realpath(program)]
-    write = list(request.write)
+    write = [*request.write, _OWN_THREADS]
     devices = [*request.devices, *_EVERYBODYS_DEVICES]
 
     _open_peak_mark()
-    users = sealing.take_on("namespace", lambda: namespace.enter(read, [*write, *devices])).get("users")
+    users = sealing.take_on("namespace", lambda: namespace.enter([*read, *devices], write)).get("users")
     if "namespace" in sealing.held:
         write += view.SCRATCH
+    _hold_own_threads()
     _keep_from_dumping()
     capabilities.drop_all(as_root=os.geteuid() == 0 and not users)
     sockets = request.sockets if "namespace" in sealing.held else "none"
@@ -143,6 +148,15 @@ def _open_peak_mark() -> None:
         return  # not every kernel has it
     os.set_inheritable(mark, True)
     os.environ[PEAK_MARK_VARIABLE] = str(mark)
+
+
+def _hold_own_threads() -> None:
+    """For as long as the process lives. What the kernel may do with a folder lies with what it has in memory of it, and
+    of /proc it makes that anew when memory was short."""
+    try:
+        os.set_inheritable(os.open(_OWN_THREADS, os.O_PATH), True)
+    except OSError:
+        pass  # there is no /proc: nothing that needs it works
 
 
 def _keep_from_dumping() -> None:

@@ -56,11 +56,18 @@ REFUSED: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("opens files by number, past every folder", errno.EPERM, ("open_by_handle_at",)),
     ("is told what is done to files of a whole file system", errno.EPERM, ("fanotify_init",)),
     (
+        # Of two filters with listeners the newer one's is asked, and may say that a call is to go on: once nobody hears
+        # this filter's any more, a process could answer for its own sockets.
+        "answers in this filter's place",
+        errno.EPERM,
+        ("seccomp",),
+    ),
+    (
         "runs code in the kernel, or looks into it",
         errno.EPERM,
         (
             *("bpf", "perf_event_open", "userfaultfd", "kexec_load", "kexec_file_load", "init_module"),
-            *("finit_module", "delete_module", "reboot", "iopl", "ioperm"),
+            *("finit_module", "delete_module", "reboot", "iopl", "ioperm", "syslog"),
         ),
     ),
     ("holds the secrets of a person's session", errno.EPERM, ("add_key", "request_key", "keyctl")),
@@ -78,6 +85,27 @@ NEW_NAMESPACES = 0x7E020000
 """The flags of clone that make a namespace: mount, cgroup, uts, ipc, user, pid, net."""
 TERMINAL_INPUT = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX: commands typed into the terminal from which the process was started."""
+
+STEERING: tuple[tuple[str, tuple[tuple[int, int], ...]], ...] = (
+    ("prlimit64", ((0, 0),)),
+    ("setpriority", ((0, 0), (1, 0))),
+    ("ioprio_set", ((0, 1), (1, 0))),
+    ("sched_setscheduler", ((0, 0),)),
+    ("sched_setparam", ((0, 0),)),
+    ("sched_setattr", ((0, 0),)),
+)
+"""Calls that Landlock lets through to every process of this user, with the arguments, by their place, that name the
+caller itself: for others they are refused. A limit on its processor time would end the supervisor, one on its files
+blind it. sched_setaffinity is not among them: the C library's threads are given their processors by number."""
+ORDERING = ("sched_setscheduler", "sched_setparam", "sched_setattr")
+"""Those of them that are said to be done for others, and are not: threads have numbers of their own, and the C library,
+which asks so for one whose order was named, even the usual one, does not begin the thread where that is refused."""
+LEAVING = ("setsid", "setpgid")
+"""Said to be done, and not done: all that a sealed process starts stays in its group, and ends with it (see group.py).
+An error would end libraries that only want no Ctrl+C of the terminal for what they start."""
+HOLDING = (1024, 1026, 1040)
+"""F_SETLEASE, F_NOTIFY and F_SETDELEG of fcntl: whoever opens a file with a lease on it waits for up to 45 s, each time
+anew, and the supervisor opens what a trainer wrote."""
 
 UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
 STREAM, DATAGRAM, SEQUENCED = 1, 2, 5
@@ -155,6 +183,11 @@ def program(machine: str, sockets: Sockets, told: bool = False, others: tuple[La
     filter_.equal(numbers["clone"], then="clone")
     filter_.equal(numbers["ioctl"], then="ioctl")
     filter_.equal(numbers["prctl"], then="prctl")
+    filter_.equal(numbers["fcntl"], then="fcntl")
+    for name, _ in STEERING:
+        filter_.equal(numbers[name], then=name)
+    for name in LEAVING:
+        filter_.equal(numbers[name], then="said to be done")
     for answer in (errno.EPERM, errno.ENOSYS):
         for name in (name for _, each, names in REFUSED if each == answer for name in names):
             if name in numbers:
@@ -187,6 +220,25 @@ def program(machine: str, sockets: Sockets, told: bool = False, others: tuple[La
     filter_.answer(ERROR | SEALED_ANSWER | sum(_WITH.get(each, 0) for each in others))
     filter_.label("prctl allowed")
     filter_.answer(ALLOW)
+
+    filter_.label("fcntl")
+    filter_.load(_low(1))
+    for command in HOLDING:
+        filter_.equal(command, then="fcntl refused")
+    filter_.answer(ALLOW)
+    filter_.label("fcntl refused")
+    filter_.answer(ERROR | errno.EPERM)
+
+    for name, own in STEERING:
+        filter_.label(name)
+        for argument, value in own:
+            filter_.load(_low(argument))
+            filter_.equal(value, otherwise="said to be done" if name in ORDERING else "another's")
+        filter_.answer(ALLOW)
+    filter_.label("said to be done")
+    filter_.answer(ERROR)
+    filter_.label("another's")
+    filter_.answer(ERROR | errno.EPERM)
 
     if sockets == "none":
         filter_.label("sendto")

@@ -18,8 +18,6 @@ SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
 """Come back empty, writable and private; in memory, half of the machine's at most, which is what /dev/shm has anyway
 and torch's shared tensors need."""
 _LINKS = {"/dev/fd": "/proc/self/fd", "/dev/stdin": "fd/0", "/dev/stdout": "fd/1", "/dev/stderr": "fd/2"}
-_KERNEL_OWN = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
-"""Read-only: from there root could still have the kernel run programs outside (core_pattern)."""
 _READ, _WRITE, _EMPTY = range(3)
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 """Or not for this user, sealed or not."""
@@ -45,6 +43,9 @@ class View:
         self.links: dict[str, str] = dict(_LINKS)
         self._passed: list[str] = []
         """Folders that a path goes into and out of again, which must be there for that."""
+        self._no_links: set[str] = set()
+        """What many paths lead through, asked for once."""
+        self._made: set[str] = set()
         for path in read:
             self._name(path, _READ)
         for path in write:
@@ -92,8 +93,6 @@ class View:
             # A variable's value may be anything: what is no path from the root would be made beside the new one.
             if path.startswith("/"):
                 self._make_folder(base + os.path.normpath(path))
-        for path in _KERNEL_OWN:
-            self._keep_unwritten(base, path)
         linux.mount(None, base, None, _REMOUNT | _BIND | _READ_ONLY | _NO_SETUID | _NO_DEVICES)
         return shown
 
@@ -108,9 +107,13 @@ class View:
                 real = real.rpartition("/")[0]
                 continue
             here = f"{real}/{part}"
+            if here in self._no_links:
+                real = here
+                continue
             try:
                 target = os.readlink(here)
             except OSError:
+                self._no_links.add(here)
                 real = here
                 continue
             self.links[here] = target
@@ -144,18 +147,20 @@ class View:
     def _put(self, path: str, at: str) -> None:
         how = self.places[path]
         if how == _EMPTY:
-            os.makedirs(at, exist_ok=True)
+            self._make_folders(at)
             linux.mount("tmpfs", at, "tmpfs", _NO_SETUID | _NO_DEVICES, "mode=1777")
             return
         source = self._source(path)
         if not os.path.lexists(at):
-            os.makedirs(os.path.dirname(at), exist_ok=True)
+            self._make_folders(os.path.dirname(at))
             if os.path.isdir(source):
                 os.mkdir(at)
             else:
                 os.close(os.open(at, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         linux.mount(source, at, None, _BIND | _RECURSIVE)
-        if how == _READ and path != "/proc":
+        # /proc too, from where root could have the kernel run programs outside (core_pattern) or shut out everybody
+        # (chmod); and devices, which can be written to all the same, but not be shut to others.
+        if how == _READ:
             _make_read_only(at)
 
     def _shown_already(self, path: str) -> bool:
@@ -173,7 +178,7 @@ class View:
         if os.path.lexists(at):
             return
         try:
-            os.makedirs(os.path.dirname(at), exist_ok=True)
+            self._make_folders(os.path.dirname(at))
             os.symlink(target, at)
         except OSError as error:
             self.gaps.append(f"{path} is not shown: {error.strerror}")
@@ -181,18 +186,15 @@ class View:
     def _make_folder(self, at: str) -> None:
         """As far as that can be; what needs it will say so."""
         try:
-            os.makedirs(at, exist_ok=True)
+            self._make_folders(at)
         except OSError:
             pass
 
-    def _keep_unwritten(self, base: str, path: str) -> None:
-        at = base + path
-        try:
-            linux.mount(at, at, None, _BIND | _RECURSIVE)
-            _make_read_only(at)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                self.gaps.append(f"{path} could be written to: {error.strerror}")
+    def _make_folders(self, at: str) -> None:
+        """`at` and those above it, which many places share. Raises OSError."""
+        if at not in self._made:
+            os.makedirs(at, exist_ok=True)
+            self._made.add(at)
 
 
 def _make_root(base: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import site
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from engine.seal.policy.caches import scratch
-from engine.seal.policy.devices import COMMON_DEVICES
-from engine.seal.policy.links import holds_secrets, hops
+from engine.seal.policy.links import holds_secrets, hops, is_secret
 from engine.seal.policy.places import Places, reading_places
 
 READ_VARIABLE, WRITE_VARIABLE = "FINETUI_SEAL_READ", "FINETUI_SEAL_WRITE"
@@ -19,7 +19,7 @@ READ_VARIABLE, WRITE_VARIABLE = "FINETUI_SEAL_READ", "FINETUI_SEAL_WRITE"
 _ROOT = Path(__file__).resolve().parents[3]
 _SYSTEM = (
     *("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store", "gnu/store"),
-    *("opt/cuda*", "opt/rocm*", "opt/nvidia*", "opt/intel", "run/opengl-driver"),
+    *("opt/cuda*", "opt/rocm*", "opt/amdgpu*", "opt/nvidia*", "opt/intel", "run/opengl-driver"),
     # How libraries are found, what time it is and whose files these are. Of the network nothing but what says that
     # localhost is 127.0.0.1.
     *("etc/ld.so.cache", "etc/ld.so.preload", "etc/ld.so.conf", "etc/ld.so.conf.d", "etc/alternatives"),
@@ -27,7 +27,14 @@ _SYSTEM = (
     *("etc/protocols", "etc/services", "etc/os-release", "etc/locale.alias", "etc/mime.types", "etc/nvidia"),
     *("proc", "sys"),
 )
-_FOLDER_VARIABLES = ("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH", "ROCM_PATH", "ROCM_HOME", "CONDA_PREFIX")
+_FOLDER_VARIABLES = (
+    *("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH", "ROCM_PATH", "ROCM_HOME", "CONDA_PREFIX", "TRITON_LIBCUDA_PATH"),
+)
+# What torch.compile and Triton run. Those of clusters, and newer ones than the system's, lie anywhere on the machine.
+_COMPILERS = ("cc", "gcc", "c++", "g++", "clang", "clang++", "as", "ld", "nvcc", "ptxas")
+# Of what was installed with one. No more of that folder is opened: it may be a person's own.
+_COMPILERS_PARTS = ("bin", "lib", "lib32", "lib64", "libexec", "include", "share", "nvvm", "targets", "*-linux-gnu*")
+_COMPILER_VARIABLES = ("CC", "CXX", "CUDAHOSTCXX", "TRITON_PTXAS_PATH", "TRITON_CUOBJDUMP_PATH", "TRITON_NVDISASM_PATH")
 
 
 def base_places(environment: Mapping[str, str]) -> Places:
@@ -37,6 +44,7 @@ def base_places(environment: Mapping[str, str]) -> Places:
         *_mapped(),
         *_system(),
         *_of_variables(environment, _FOLDER_VARIABLES),
+        *_compilers(environment),
         environment.get("PYTHONPYCACHEPREFIX", ""),
         *environment.get("LD_PRELOAD", "").replace(":", " ").split(),
         *_listed(environment, READ_VARIABLE),
@@ -44,7 +52,6 @@ def base_places(environment: Mapping[str, str]) -> Places:
     return Places(
         read=_there(read),
         write=_there(_listed(environment, WRITE_VARIABLE)),
-        devices=_there(COMMON_DEVICES),
     ) | reading_places((), (scratch(),))
 
 
@@ -122,3 +129,16 @@ def _system() -> Iterator[str]:
 def _of_variables(environment: Mapping[str, str], names: Iterable[str]) -> Iterator[str]:
     for name in names:
         yield from (folder for folder in _listed(environment, name) if not _is_too_much(folder))
+
+
+def _compilers(environment: Mapping[str, str]) -> Iterator[str]:
+    """Those that would be run, and what was installed with each: headers, and the programs that it runs itself."""
+    named = [environment.get(name, "").partition(" ")[0] for name in _COMPILER_VARIABLES]
+    for name in dict.fromkeys((*_COMPILERS, *filter(None, named))):
+        found = shutil.which(name, path=environment.get("PATH"))
+        if found is None or not found.startswith("/"):
+            continue
+        yield found
+        prefix = Path(found).resolve().parent.parent
+        parts = (str(path) for part in _COMPILERS_PARTS for path in prefix.glob(part))
+        yield from (part for part in parts if not _is_too_much(part) and not is_secret(part))

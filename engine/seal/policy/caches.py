@@ -13,14 +13,17 @@ from engine.fit.cache import cache_root
 _LEFT_SECONDS = 30 * 86400
 
 
-def library_caches() -> Path:
-    """What libraries compiled or unpacked. Only sealed processes write here, and only they run what lies here."""
-    return cache_root() / "libraries"
+def library_caches(run: str = "") -> Path:
+    """What libraries compiled or unpacked for the run of this name, its chat and its export; without a name, for
+    processes that read nothing of anybody's. Only sealed processes write here, and only they run what lies here: what a
+    hostile one left would else be run by those of another run."""
+    return cache_root() / "libraries" / (f"runs/{run}" if run else "shared")
 
 
 def bytecode() -> Path:
-    """What Python compiles of modules, where it cannot be kept beside them."""
-    return library_caches() / "bytecode"
+    """What Python compiles of modules, where it cannot be kept beside them. All sealed processes run it, and none that
+    reads anything of anybody's writes it."""
+    return cache_root() / "libraries" / "bytecode"
 
 
 def scratch() -> Path:
@@ -45,13 +48,15 @@ def own_folder(path: Path) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def clear_scratch() -> None:
-    """Remove what processes left behind there that were killed, a month after."""
-    with suppress(OSError):
-        own_folder(scratch())
-        for path in scratch().iterdir():
-            if path.lstat().st_mtime < time.time() - _LEFT_SECONDS:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink()
+def clear_left() -> None:
+    """Remove, a month after, temporary files of processes that were killed, and what libraries compiled for a run that
+    began no more since."""
+    for folder in (scratch(), library_caches("any").parent):
+        with suppress(OSError):
+            own_folder(folder)
+            for path in folder.iterdir():
+                if path.lstat().st_mtime < time.time() - _LEFT_SECONDS:
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink()

@@ -15,9 +15,18 @@ from engine.seal.policy.caches import bytecode, library_caches, scratch
 _OURS = ("FINETUI_", "FAULT_")  # the second are the tests' own
 # TOKENIZERS_PARALLELISM is no secret.
 _SECRET = re.compile(
-    r"TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIAL|COOKIE|AUTH",
+    r"TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|PASSPHRASE|APIKEY|ACCESSKEY|PRIVATEKEY|CREDENTIAL|COOKIE|AUTHORIZATION",
     re.IGNORECASE,
 )
+# What stands in longer words that are none (BYPASS, AUTHOR, KEYBOARD, PATH), but not between underscores.
+_SECRET_WORDS = frozenset(
+    (
+        *("PASS", "PASSFILE", "PGPASSFILE", "PW", "PWD", "PAT", "KEY", "KEYS", "DSN", "WEBHOOK", "WEBHOOKS"),
+        *("CREDS", "AUTH", "OAUTH", "JWT", "SSHPASS"),
+    )
+)
+_WORD = re.compile(r"[A-Z]+")
+_FOLDERS = ("PWD", "OLDPWD")
 _SESSION_PREFIXES = (
     *("AWS_", "AZURE_", "GOOGLE_", "GCP_", "GCLOUD_", "CLOUDSDK_", "GITHUB_", "GITLAB_", "KUBE", "DOCKER_", "VAULT_"),
     *("SSH_", "GPG_", "GNUPG", "DBUS_", "KRB5", "OPENAI_", "ANTHROPIC_", "HUGGING_FACE_", "PIP_", "UV_", "NPM_"),
@@ -33,23 +42,24 @@ _SESSION_NAMES = frozenset(
 _WITH_LOGIN = re.compile(r"://[^/\s]*@")
 
 
-def sealed_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def sealed_environment(environment: Mapping[str, str], libraries: Path | None = None) -> dict[str, str]:
     """`environment` for a sealed process: what it keeps its secrets and reaches its session by taken out, the offline
-    switches set, and libraries shown to caches that it may write to. The folders of finetui stay what they are here."""
+    switches set, and libraries shown to the folder that they may write to, if there is one. The folders of finetui stay
+    what they are here."""
     kept = {name: value for name, value in environment.items() if not _is_taken_out(name, value)}
-    libraries = library_caches()
+    libraries = libraries or library_caches()
     return {
         **OFFLINE_ENVIRONMENT,  # which whoever starts a module of ours has set already, some of it another way
         **kept,
         CACHE_VARIABLE: str(cache_root().absolute()),
-        **({} if _is_compiled() else {"PYTHONPYCACHEPREFIX": str(bytecode())}),
+        **({} if is_compiled() else {"PYTHONPYCACHEPREFIX": str(bytecode())}),
         **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch().absolute())),
         **{name: str((libraries / folder).absolute()) for name, folder in _LIBRARY_FOLDERS.items()},
     }
 
 
 @lru_cache(maxsize=1)
-def _is_compiled() -> bool:
+def is_compiled() -> bool:
     """Whether the libraries lie compiled beside their sources, as pip leaves them and uv does not. Each process would
     else compile them anew, for ten seconds and more, since it cannot write there."""
     try:
@@ -79,6 +89,7 @@ def _is_taken_out(name: str, value: str) -> bool:
         return False
     return (
         _SECRET.search(name) is not None
+        or (name not in _FOLDERS and not _SECRET_WORDS.isdisjoint(_WORD.findall(name.upper())))
         or name.upper().endswith("_PROXY")
         or name.startswith(_SESSION_PREFIXES)
         or name in _SESSION_NAMES

@@ -26,6 +26,8 @@ _NEVER_FOLLOWED = (
     *("~/.cache/huggingface/token", "~/.cache/huggingface/stored_tokens", "~/.git-credentials", "~/.pypirc"),
     *("/etc", "/proc", "/sys", "/dev", "/run", "/boot", "/root/.ssh"),
 )
+# Of those, where disks are mounted that a person plugged in, and where what is worked with lies in memory.
+_FOLLOWED_ALL_THE_SAME = ("/run/media", "/run/mount", "/dev/shm")
 
 
 def with_links(path: Path | str) -> list[str]:
@@ -48,7 +50,7 @@ def with_links(path: Path | str) -> list[str]:
         for link in _links_below(folder):
             way = ways.along(link)
             end = way[-1]
-            if (mode := _mode(end)) and not _is_secret(end) and not (is_model and astray(Path(link))):
+            if (mode := _mode(end)) and not is_secret(end) and not (is_model and astray(Path(link))):
                 behind |= dict.fromkeys(each for each in way if each != folder and not each.startswith(within))
                 if stat.S_ISDIR(mode):
                     waiting.append(end)
@@ -94,6 +96,14 @@ def holds_secrets(folder: str) -> bool:
     """Whether a place into which no link is followed lies in `folder`, named without a link: some lie in the home
     folder, so in the root too, and in ~/.local."""
     return folder in _above_secrets(_homes(os.environ.get("HOME")))
+
+
+def is_secret(path: str) -> bool:
+    """Whether `path`, named without a link, is or lies in a place into which no link is followed."""
+    secrets = _secret_places(_homes(os.environ.get("HOME")))
+    if _is_within(os.path.dirname(path), frozenset(_FOLLOWED_ALL_THE_SAME)):
+        return False
+    return path in secrets or _is_within(os.path.dirname(path), secrets)
 
 
 class _Ways:
@@ -143,11 +153,6 @@ def _links_below(folder: str) -> Iterator[str]:
                         waiting.append(entry.path)
         except OSError:
             continue  # closed to this user, or no folder
-
-
-def _is_secret(end: str) -> bool:
-    secrets = _secret_places(_homes(os.environ.get("HOME")))
-    return end in secrets or _is_within(os.path.dirname(end), secrets)
 
 
 @lru_cache(maxsize=1024)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.fit.cache import cache_root
-from engine.seal.policy.caches import clear_scratch, learnt, library_caches, own_folder, scratch
+from engine.seal.policy.caches import bytecode, clear_left, learnt, library_caches, own_folder, scratch
 from engine.seal.policy.devices import gpu_devices, touch_gpu
 from engine.seal.policy.links import hops, with_links
 
@@ -24,10 +26,15 @@ class Places:
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    """The folder, also in `write`, in which libraries keep what they compile; none for a process that keeps nothing."""
 
     def __or__(self, other: Places) -> Places:
         return Places(
-            _once(self.read + other.read), _once(self.write + other.write), _once(self.devices + other.devices)
+            _once(self.read + other.read),
+            _once(self.write + other.write),
+            _once(self.devices + other.devices),
+            _once(self.libraries + other.libraries),
         )
 
 
@@ -41,10 +48,16 @@ def data_places(paths: Iterable[Path | str], write: Iterable[Path | str] = ()) -
     return reading_places(paths, (scratch(), *write))
 
 
-def computing_places() -> Places:
-    """For a process that loads torch: the GPUs, and where its libraries keep what they compiled."""
+def computing_places(run: RunDirectory | None = None) -> Places:
+    """For a process that loads torch: the GPUs, and where its libraries keep what they compiled, which is a folder for
+    each run. Without one for a process that reads nothing of anybody's."""
     touch_gpu()
-    return Places(write=_written((library_caches(), scratch(), "/dev/shm")), devices=tuple(gpu_devices()))
+    libraries = library_caches(run.name if run is not None else "")
+    for_all = (bytecode(),) if run is None else ()
+    write = _written((libraries, *for_all, scratch(), "/dev/shm"))
+    with suppress(OSError):
+        os.utime(libraries)  # in use: see clear_left
+    return Places(write=write, devices=tuple(gpu_devices()), libraries=(str(libraries),))
 
 
 def preparing_places(model: Path, data: Mapping[str, Any]) -> Places:
@@ -72,21 +85,21 @@ def training_places(run: RunDirectory, spec: RunSpec) -> Places:
     the cache it is given folder by folder too, none of which it can so replace by a link."""
     from engine.fit.memory_rows import measured_folder
 
-    clear_scratch()
+    clear_left()
     prepared = preparing_places(spec.model.path, spec.data.model_dump(mode="json"))
     own = reading_places((run.spec_path, run.events_path), (*run.workers_own, *learnt(), measured_folder()))
-    return prepared | own | computing_places()
+    return prepared | own | computing_places(run)
 
 
 def chat_places(run: RunDirectory) -> Places:
     """For the process that answers as a run's base and tuned model. It writes nothing of the run, and looks at the
     data only for how a question and an answer were put together."""
-    return _result_places(run) | reading_places((run.spec().data.train[0].path,)) | computing_places()
+    return _result_places(run) | reading_places((run.spec().data.train[0].path,)) | computing_places(run)
 
 
 def export_places(run: RunDirectory, folder: Path) -> Places:
     """For the process that writes a run's result into a folder below `folder`."""
-    return _result_places(run) | reading_places((), write=(folder,)) | computing_places()
+    return _result_places(run) | reading_places((), write=(folder,)) | computing_places(run)
 
 
 def _result_places(run: RunDirectory) -> Places:

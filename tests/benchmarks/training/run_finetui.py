@@ -14,7 +14,7 @@ set_offline()
 import torch  # noqa: E402
 from result import Clock, emit  # noqa: E402
 
-from engine.run.directory import create_run  # noqa: E402
+from engine.run.creating import create_run  # noqa: E402
 from engine.run.processes.channel import MemoryChannel  # noqa: E402
 from engine.spec import parse_spec  # noqa: E402
 from engine.train.recipe import Recipe  # noqa: E402

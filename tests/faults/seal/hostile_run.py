@@ -20,7 +20,7 @@ from typing import Any
 
 from private_network import OUTSIDE
 
-from engine.run.directory import create_run
+from engine.run.creating import create_run
 from engine.run.launch import launch
 from engine.run.processes.worker_process import COMMAND_VARIABLE
 from engine.run.telemetry.reading import read_state

@@ -19,7 +19,7 @@ from training import make_spec, write_chats
 from waiting import end_of, events_of, wait_until
 
 from engine.data.prepare.cache import prepared_root
-from engine.run.directory import create_run
+from engine.run.creating import create_run
 from engine.run.evidence.lineage import read_lineage
 from engine.run.evidence.verifying import verify
 from engine.run.launch import launch

@@ -43,6 +43,9 @@ _DEEP = {
     *("UDP-Lite", "vsock, from a virtual machine to its host", "netlink beyond the list of interfaces"),
     *("a namespace of one's own (unshare)", "a namespace of one's own (clone)", "a namespace of one's own (clone3)"),
     *("bpf", "performance events", "keys of the session", "a key for the session"),
+    *("answering in the filter's place", "limits of a process outside", "priority of a process outside"),
+    "a session of one's own",
+    "holding up who opens a file (a lease)",
 }
 _SIGNALS, _SHARED_MEMORY = {"signals to a process outside"}, {"shared memory of another process"}
 _FILES = {

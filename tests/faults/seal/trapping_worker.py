@@ -19,8 +19,8 @@ from engine.run.directory import RunDirectory
 from engine.run.processes.channel import Channel
 
 WRITTEN = ("spec.toml", "environment.json", "events.jsonl")
-"""By finetui's own unsealed processes: what the run was asked, and what became of it. (The audit log is the worker's
-too; a head outside shows that it was rewritten.)"""
+"""By finetui's own unsealed processes: what the run was asked, and what became of it. (The audit log is
+tried with the others, see test_run_folder.)"""
 KEPT = (
     "engine.log",
     "audit.jsonl",

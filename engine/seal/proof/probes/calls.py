@@ -23,14 +23,14 @@ _NUMBERS: dict[str, dict[str, int]] = {
         **{"shmget": 29, "socket": 41, "connect": 42, "clone": 56, "msgget": 68},
         **{"ptrace": 101, "mount": 165, "umount2": 166, "mq_open": 240, "add_key": 248},
         **{"keyctl": 250, "unshare": 272, "perf_event_open": 298, "open_by_handle_at": 304, "setns": 308},
-        **{"process_vm_readv": 310, "bpf": 321},
+        **{"process_vm_readv": 310, "prlimit64": 302, "seccomp": 317, "bpf": 321},
     },
     "aarch64": _COMMON
     | {
         **{"umount2": 39, "mount": 40, "unshare": 97, "ptrace": 117, "mq_open": 180},
         **{"msgget": 186, "shmget": 194, "socket": 198, "connect": 203},
         **{"add_key": 217, "keyctl": 219, "clone": 220, "perf_event_open": 241, "open_by_handle_at": 265},
-        **{"setns": 268, "process_vm_readv": 270, "bpf": 280},
+        **{"setns": 268, "process_vm_readv": 270, "prlimit64": 261, "seccomp": 277, "bpf": 280},
     },
 }
 

@@ -13,11 +13,18 @@ from engine.seal.proof.probes.calls import Refused, call
 
 _REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS)
 _SESSION_KEYRING = -3
+_SET_FILTER, _NEW_LISTENER = 1, 8
 _NUMBER = 0x66696E65
 
 
 def by_bpf(aims: Aims) -> str:
     return _gets_in("bpf", 0, None, 0)
+
+
+def by_answering(aims: Aims) -> str:
+    """A filter that answers for refused calls in place of the one who is to. The program that would say which is left
+    out: nothing is taken on either way."""
+    return _gets_in("seccomp", _SET_FILTER, _NEW_LISTENER, None)
 
 
 def by_events(aims: Aims) -> str:
@@ -66,6 +73,7 @@ def _gets_in(name: str, *arguments: Any) -> str:
 
 PROBES = (
     ("bpf", by_bpf),
+    ("answering in the filter's place", by_answering),
     ("performance events", by_events),
     ("keys of the session", by_keys),
     ("a key for the session", by_new_key),

@@ -14,6 +14,7 @@ from typing import Any
 from engine.seal.proof.probes.aims import Aims
 from engine.seal.proof.probes.calls import Refused, Skip, call
 
+_SET_LEASE = 1024
 # Run or read by others, where this user may write.
 _RUN_BY_OTHERS = (
     *("/etc", "/etc/cron.d", "/etc/profile.d", "/etc/systemd/system", "/usr/local/bin", "/var/spool/cron"),
@@ -99,6 +100,18 @@ def by_devices(aims: Aims) -> str:
     return _opened(aims.devices, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
 
 
+def by_lease(aims: Aims) -> str:
+    """Whoever opens a file with a lease on it is held up for 45 s: those, too, who watch over this process."""
+    import fcntl
+
+    def hold(at: Path) -> int:
+        held = os.open(at, os.O_RDONLY)
+        fcntl.fcntl(held, _SET_LEASE, fcntl.F_RDLCK)
+        return held
+
+    return _within(aims, lambda at: at.touch(0o600), hold)
+
+
 def by_making_a_device(aims: Aims) -> str:
     """In the run's own folder; the one made here is /dev/null's, a disk's would be made alike."""
     return _within(
@@ -110,7 +123,7 @@ def by_making_a_device(aims: Aims) -> str:
 
 def by_mounting(aims: Aims) -> str:
     """Covering what is shown with something else. Without a kind of file system: nothing is mounted either way."""
-    return _gets_in("mount", b"none", os.fsencode(aims.writable or "/proc"), None, 0, None)
+    return _reaches_its_arguments("mount", b"none", os.fsencode(aims.writable or "/proc"), None, 0, None)
 
 
 def by_newer_mounting(aims: Aims) -> str:
@@ -120,14 +133,15 @@ def by_newer_mounting(aims: Aims) -> str:
 
 def by_uncovering(aims: Aims) -> str:
     """Taking away what covers the files of others. Of a folder on which nothing is mounted: nothing is taken."""
-    return _gets_in("umount2", b"/proc/self", 0)
+    return _reaches_its_arguments("umount2", b"/proc/self", 0)
 
 
-def _gets_in(name: str, *arguments: Any) -> str:
+def _reaches_its_arguments(name: str, *arguments: Any) -> str:
+    """Of a call that is asked for what cannot be: whether the kernel looked at that, and would have done another."""
     try:
         call(name, *arguments)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # it would have been done, had it been asked for something that can be
+        if error.errno != errno.EINVAL:
             raise
     return "it got in"
 
@@ -173,6 +187,7 @@ PROBES = (
     ("shared memory of another process", by_shared_memory),
     ("devices of disks and networks", by_devices),
     ("a device made anew", by_making_a_device),
+    ("holding up who opens a file (a lease)", by_lease),
     ("mounting", by_mounting),
     ("mounting by the newer calls", by_newer_mounting),
     ("uncovering what is covered", by_uncovering),

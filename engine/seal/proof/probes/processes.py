@@ -73,6 +73,18 @@ def by_signal(aims: Aims) -> str:
     return "it may be signalled"
 
 
+def by_limits(aims: Aims) -> str:
+    """The limits of another process: who may read them may set them, so that it ends or opens nothing."""
+    call("prlimit64", _bystander(aims), resource.RLIMIT_NOFILE, None, ctypes.create_string_buffer(16))
+    return "read"
+
+
+def by_priority(aims: Aims) -> str:
+    """Set to what it is."""
+    os.setpriority(os.PRIO_PROCESS, _bystander(aims), os.getpriority(os.PRIO_PROCESS, _bystander(aims)))
+    return "set"
+
+
 def by_unshare(aims: Aims) -> str:
     """A namespace within the seal, in which this process would have every right."""
     call("unshare", _CLONE_NEWUSER | _CLONE_NEWNET)
@@ -101,6 +113,15 @@ def by_crash(aims: Aims) -> str:
     return f"limited to {soft} bytes, which may be raised to {hard}"
 
 
+def by_leaving(aims: Aims) -> str:
+    """A session of one's own, to live on in when the process that began it is ended."""
+    before = os.getsid(0)
+    os.setsid()
+    if os.getsid(0) == before:
+        raise Refused("said to be made, and not made")
+    return "made"
+
+
 def by_new_rights(aims: Aims) -> str:
     """Programs that run with another user's rights."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
@@ -125,9 +146,12 @@ PROBES = (
     ("joining the network outside", by_joining),
     ("joining the network outside, by a process's handle", by_joining_by_pidfd),
     ("signals to a process outside", by_signal),
+    ("limits of a process outside", by_limits),
+    ("priority of a process outside", by_priority),
     ("a namespace of one's own (unshare)", by_unshare),
     ("a namespace of one's own (clone)", by_clone),
     ("a namespace of one's own (clone3)", by_clone3),
+    ("a session of one's own", by_leaving),
     ("memory handed over by a crash", by_crash),
     ("set-user-ID programs", by_new_rights),
 )
