@@ -60,6 +60,8 @@ class PtyApp:
             start_new_session=True,
         )
         os.close(slave)
+        self._poll = select.poll()
+        self._poll.register(self.master, select.POLLIN)
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self.written = bytearray()
@@ -127,8 +129,7 @@ class PtyApp:
 
     def _read(self, seconds: float) -> bool:
         """One reading; False once the other end is closed."""
-        ready, _, _ = select.select([self.master], [], [], min(seconds, 0.05))
-        if not ready:
+        if not self._poll.poll(min(seconds, 0.05) * 1000):
             return True
         try:
             data = os.read(self.master, 1 << 16)

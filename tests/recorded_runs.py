@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from engine.run.directory import RunDirectory, create_run, list_runs
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory, list_runs
 from engine.run.processes.channel import MemoryChannel
 from engine.run.telemetry.reading import open_journal
 from engine.run.telemetry.recording import Recording

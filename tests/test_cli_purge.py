@@ -19,6 +19,7 @@ from engine.run.directory import RunDirectory, list_runs
 from engine.run.evidence.purging import plan_purge, purge
 from engine.run.evidence.verifying import verify
 from engine.run.processes.lock import let_go, take_lock
+from engine.seal.policy.caches import library_caches
 from profiles.problem import Problem
 
 _CANARY = b"quokkas-of-kuopio"
@@ -52,8 +53,10 @@ def test_nothing_that_names_the_data_is_left_but_what_was_told(
 ) -> None:
     assert finetui("purge", run.name).status == 2  # nobody is there to be asked
     assert verify(run).holds
+    library_caches(run.name).mkdir(parents=True, exist_ok=True)
     done = finetui("purge", run.name, "--yes")
     assert done.status == 0, done.stderr
+    assert not library_caches(run.name).exists()
     for remains in (recorded / "exported", recorded / "base", recorded / f"{_CANARY.decode()}.jsonl", "backups"):
         assert str(remains) in done.stdout
     assert not run.path.exists() and finetui("runs", "--json").json() == []

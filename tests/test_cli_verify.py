@@ -73,6 +73,16 @@ def test_a_run_that_nobody_touched_matches_and_says_what_it_was(run: RunDirector
     assert finetui("verify", run.name, "--expect", "what").status == 2
 
 
+@pytest.mark.parametrize("folder", ["outputs/adapter", "exports/adapter"])
+def test_a_file_of_code_that_was_added_to_what_was_handed_over_is_found(
+    run: RunDirectory, finetui: Finetui, folder: str
+) -> None:
+    (run.path / folder / "modeling.py").write_text("import os\n")
+    done = finetui("verify", run.name)
+    assert done.status == 1
+    assert f"{folder}/modeling.py" in done.stdout and "was added after" in done.stdout
+
+
 def test_what_changed_outside_is_told_apart_from_what_is_gone(run: RunDirectory, recorded: Path) -> None:
     rows, packed = recorded / "rows.jsonl", recorded / "more" / "second.jsonl.gz"
     weights, aside = recorded / "base" / "model.safetensors", recorded / "aside"

@@ -200,7 +200,7 @@ def _create(home: Path, spec: RunSpec) -> Any:
     import os
     from unittest import mock
 
-    from engine.run.directory import create_run
+    from engine.run.creating import create_run
 
     with mock.patch.dict(os.environ, {"FINETUI_HOME": str(home)}):
         return create_run(spec)

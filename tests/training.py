@@ -13,7 +13,8 @@ set_offline()
 import torch  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 
-from engine.run.directory import RunDirectory, create_run  # noqa: E402
+from engine.run.creating import create_run  # noqa: E402
+from engine.run.directory import RunDirectory  # noqa: E402
 from engine.run.processes.channel import MemoryChannel  # noqa: E402
 from engine.spec import RunSpec, parse_spec  # noqa: E402
 from engine.train.recipe import Recipe  # noqa: E402

@@ -20,7 +20,8 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
 
 
 def events_of(run: RunDirectory) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in run.events_path.read_bytes().splitlines()]
+    # What is written just now may be there in part.
+    return [json.loads(line) for line in run.events_path.read_bytes().split(b"\n")[:-1]]
 
 
 def end_of(run: RunDirectory) -> dict[str, Any]:

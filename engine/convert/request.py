@@ -6,14 +6,12 @@ when its time is over, and what it leaves counts only where it is plain files of
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
@@ -24,6 +22,7 @@ from engine.convert.pickled_folder import PickledModel
 from engine.export.staging import check_target, staged, sweep
 from engine.modules import module_command, module_environment
 from engine.run.telemetry.records import from_line, to_line
+from engine.seal.group import GroupProcess
 from engine.seal.policy.places import reading_places
 from engine.seal.report import SealReport
 from engine.seal.sealing import start_sealed
@@ -105,15 +104,9 @@ def _converted(model: PickledModel, folder: Path, target: Path, progress: Progre
 
 
 @contextmanager
-def _ended(child: subprocess.Popen[bytes], seconds: int) -> Iterator[None]:
-    """`child`, with all of its group, has ended after the block, also on Ctrl+C there; and after `seconds` within."""
-
-    def end() -> None:
-        with suppress(ProcessLookupError):
-            if child.returncode is None:  # else its number may be another's
-                os.killpg(child.pid, signal.SIGKILL)
-
-    late = Timer(seconds, end)
+def _ended(child: GroupProcess, seconds: int) -> Iterator[None]:
+    """`child`, with all that it started, has ended after the block, also on Ctrl+C; and after `seconds` within."""
+    late = Timer(seconds, child.kill)
     late.daemon = True
     late.start()
     try:
@@ -121,7 +114,7 @@ def _ended(child: subprocess.Popen[bytes], seconds: int) -> Iterator[None]:
     finally:
         late.cancel()
         late.join()
-        end()
+        child.kill()
         child.wait()
 
 
@@ -136,9 +129,7 @@ def _require_made(model: PickledModel, folder: Path) -> None:
             raise Problem(f"{model.folder}, weights", what, _NOT_TRUSTED)
 
 
-def _follow(
-    child: subprocess.Popen[bytes], asked: bytes, log: IO[bytes], seconds: int, progress: Progress
-) -> dict[str, Any]:
+def _follow(child: GroupProcess, asked: bytes, log: IO[bytes], seconds: int, progress: Progress) -> dict[str, Any]:
     """What the child says at last. Raises Problem, and KeyError, TypeError, ValueError for words of another's."""
     assert child.stdin is not None and child.stdout is not None
     try:

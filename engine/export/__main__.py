@@ -1,8 +1,7 @@
 """The child process that exports: `python -m engine.export RUN_PATH --to adapter|merged --into DIR [--with-sources]`.
 
 One JSON object a line on stdout: {"kind": "progress", "detail", "done", "total"} in bytes (0 of 0 where it
-cannot be said), then {"kind": "finished", "path", "files": {name: {"bytes", "sha256"}}}, or {"kind": "problem",
-"where", "what", "fix"} with exit status 2.
+cannot be said), then {"kind": "finished", "path"}, or {"kind": "problem", "where", "what", "fix"} with exit status 2.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import argparse
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 from engine.child_process import Send, signal_on_parent_death, take_stdout
 from engine.export.card import write_card
@@ -23,7 +21,7 @@ from engine.export.staging import check_target, staged
 from engine.methods.heads import LANGUAGE, NO_HEAD, Head, read_classes
 from engine.offline import set_offline
 from engine.run.directory import RunDirectory
-from engine.run.evidence.hashing import file_hashes
+from engine.run.sealing.lines import tell_from_environment
 from engine.seal.proof.guarding import guard_to_log
 from profiles.problem import Problem
 
@@ -41,22 +39,19 @@ def main(arguments: list[str] | None = None) -> int:
     signal_on_parent_death(signal.SIGTERM)
     set_offline()
     send = take_stdout()
-    guard_to_log()
+    guard_to_log(tell_from_environment())
     try:
         run = RunDirectory(options.run)
-        target, files = export(run, options.to, options.into, send, with_sources=options.with_sources)
+        target = export(run, options.to, options.into, send, with_sources=options.with_sources)
     except Problem as problem:
         send("problem", **problem.as_dict())
         return 2
-    send("finished", path=str(target), files=files)
+    send("finished", path=str(target))
     return 0
 
 
-def export(
-    run: RunDirectory, to: str, into: Path, send: Send, *, with_sources: bool = False
-) -> tuple[Path, dict[str, dict[str, Any]]]:
-    """Write the result of `run` into the folder `into`; returns that, absolute, and size and SHA-256 of each file by
-    its place in it. Raises Problem."""
+def export(run: RunDirectory, to: str, into: Path, send: Send, *, with_sources: bool = False) -> Path:
+    """Write the result of `run` into the folder `into`; returns that, absolute. Raises Problem."""
     spec, output, target = run.spec(), output_of(run), check_target(into)
 
     def progress(detail: str, done: int, total: int) -> None:
@@ -82,9 +77,7 @@ def export(
         copy_sentence_files(output.path, folder)
         clean_settings(folder)
         (folder / "README.md").write_text(write_card(run, to, with_sources=with_sources), encoding="utf-8")
-        progress("reading back what was written", 0, 0)
-        hashes = file_hashes(folder)
-    return target, hashes
+    return target
 
 
 def _head_of(run: RunDirectory, output: Output) -> Head:

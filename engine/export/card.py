@@ -180,8 +180,9 @@ def _seal_text(attempt: Mapping[str, Any]) -> str:
     probes = attempt["probes"]
     if not probes:
         return " ".join([*told, "The seal was not tried."])
-    refused = f"{probes['refused']:,} of {probes['tried']:,}"
-    told.append(f"Before it began, {refused} ways out were tried from within and refused.")
+    tried, refused = probes["tried"], probes["refused"]
+    which = "all were refused" if refused == tried else f"{refused:,} {'was' if refused == 1 else 'were'} refused"
+    told.append(f"Before it began, {tried:,} ways out were tried from within; {which}.")
     if probes.get("control"):
         hits = probes["hits"]
         counted = f"reached {_times(hits)}" if hits else "never reached"

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import tempfile
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 from engine.child_process import describe_exit, last_line
-from engine.export.copying import Progress
-from engine.export.output import output_of
+from engine.export.copying import Progress, files_in, total_bytes
+from engine.export.output import Output, output_of
 from engine.export.recording import record_export
 from engine.export.staging import check_target, delivered
-from engine.modules import module_command
+from engine.modules import module_command, module_environment
 from engine.run.directory import RunDirectory
 from engine.run.private import users_umask
+from engine.run.sealing.hearing import Hearing
+from engine.run.sealing.level import level_now
+from engine.run.telemetry.records import from_line
+from engine.seal.group import GroupProcess
 from engine.seal.policy.places import export_places
 from engine.seal.sealing import start_sealed
-from profiles.problem import Problem
+from profiles.problem import Problem, printable
 
 Form = Literal["adapter", "merged"]
 
 # It hears a SIGTERM only between two calls into a library, and one of those may write for minutes.
 TERMINATE_SECONDS = 5.0
+_MESSAGE_BYTES = 1 << 16
+# A tokenizer and a card.
+_EXTRAS_BYTES = 1 << 30
 
 
 def export_run(
@@ -31,6 +39,7 @@ def export_run(
     to: Form,
     into: Path,
     progress: Progress = lambda detail, done, total: None,
+    warn: Callable[[str], None] = lambda text: None,
     *,
     with_sources: bool = False,
 ) -> Path:
@@ -39,59 +48,84 @@ def export_run(
     in the run's audit log and lineage.
 
     `progress` gets what is being done in words and, where that can be said, the bytes done of how many (else
-    0 of 0). At the end the folder is there whole, or, whatever happened, as it was before. Raises Problem:
-    the run has no result, the folder is not empty or cannot be written, base or adapter cannot be read, the
-    child was killed; and where the export is there, but could not be recorded.
+    0 of 0); `warn` what tried to get out of the child's seal, as a sentence. At the end the folder is there whole, or,
+    whatever happened, as it was before. Raises Problem: the run has no result, the folder is not empty or cannot be
+    written, base or adapter cannot be read, the child was killed; and where the export is there, but could not be
+    recorded.
     """
-    output_of(run)
+    output = output_of(run)
     target = check_target(into)
-    with tempfile.TemporaryFile() as log, delivered(target) as made:
+    most_bytes = _most_bytes(run, output)
+    with tempfile.TemporaryFile() as log, delivered(target) as delivery, closing(Hearing()) as hearing:
+        made = delivery.made
         child, report = start_sealed(
             module_command("engine.export", *_arguments(run, to, made, with_sources)),
             export_places(run, made.parent),
-            run.spec().privacy.seal,
+            level_now(run),
+            pass_fds=[hearing.guard_descriptor],
+            refusals=hearing.refusals_descriptor,
+            env=module_environment() | hearing.variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
             umask=users_umask(),
-            encoding="ascii",
         )
+        hearing.started()
         try:
-            files = _follow(child, made, target, log, progress)
+            _follow(child, made, target, log, progress)
         finally:
             # Also on Ctrl+C here: its own session keeps the child from hearing that itself.
-            child.terminate()
-            try:
-                child.wait(TERMINATE_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-    record_export(run, to, target, files, report, with_sources=with_sources)
+            _end(child)
+            hearing.close()
+            if tried := hearing.news():
+                warn(tried)
+        progress("reading back what was written", 0, 0)
+        delivery.take_over(most_bytes)
+    assert delivery.files is not None
+    record_export(run, to, target, delivery.files, report, hearing.facts(), with_sources=with_sources)
     return target
+
+
+def _most_bytes(run: RunDirectory, output: Output) -> int:
+    """More than an export of `run` can have: the base's weights in four times their precision, and what lies beside."""
+    weights = total_bytes(files_in(run.spec().model.path, ("*.safetensors",)))
+    return 4 * max(weights, total_bytes(files_in(output.path))) + _EXTRAS_BYTES
+
+
+def _end(child: GroupProcess, patience_seconds: float = 0.0) -> None:
+    """With what it started."""
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(patience_seconds)
+    if child.returncode is None:
+        child.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(TERMINATE_SECONDS)
+    child.kill()
+    child.wait()
 
 
 def _arguments(run: RunDirectory, to: Form, target: Path, with_sources: bool) -> list[str]:
     return [str(run.path), "--to", to, "--into", str(target), *["--with-sources"] * with_sources]
 
 
-def _follow(
-    child: subprocess.Popen[str], made: Path, target: Path, log: IO[bytes], progress: Progress
-) -> dict[str, Any]:
-    """Size and SHA-256 of each file, once all are in `made`. Raises Problem, about `target` where that is meant."""
+def _follow(child: GroupProcess, made: Path, target: Path, log: IO[bytes], progress: Progress) -> None:
+    """Until all files are in `made`, as the child says. Raises Problem, about `target` where that is meant."""
     assert child.stdout is not None
     with child.stdout as lines:
-        for line in lines:
-            message: dict[str, Any] = json.loads(line) if line.endswith("\n") else {"kind": "cut"}
-            match message["kind"]:
-                case "progress":
-                    progress(message["detail"], message["done"], message["total"])
-                case "problem":
-                    where = message["where"].replace(str(made.parent), str(target.parent))
-                    raise Problem(where, message["what"], message["fix"])
-                case "finished":
-                    return message["files"]
-    what = f"its process {describe_exit(child.wait())}"
+        while line := lines.readline(_MESSAGE_BYTES):
+            match from_line(line) if line.endswith(b"\n") else None:
+                case {"kind": "progress", "detail": str(detail), "done": int(done), "total": int(total)}:
+                    progress(printable(detail), done, total)
+                case {"kind": "problem", "where": str(where), "what": str(what), "fix": str(fix)}:
+                    where = where.replace(str(made.parent), str(target.parent))
+                    raise Problem(where, printable(what, 1000), printable(fix, 1000))
+                case {"kind": "finished"}:
+                    return
+                case _:
+                    break
+    _end(child, patience_seconds=TERMINATE_SECONDS)
+    what = f"its process {describe_exit(child.returncode)}"
     if words := last_line(log):
         what += f"; its last words: {words}"
     raise Problem(f"the export to {target}", what, "Nothing was written there. Free memory or disk, and try again.")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from engine.export.taking_over import take_over
 from engine.run.durable_files import sync, sync_tree
 from engine.run.private import give_modes, users_umask
 from engine.run.sizes import size_text
@@ -41,7 +44,7 @@ def staged(target: Path, bytes_needed: int, what: str = "the export") -> Iterato
     sweep(target)
     folder = target.parent / f"{_prefix(target)}{os.getpid()}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folders(target.parent)
         free = shutil.disk_usage(target.parent).free
         if free < bytes_needed:
             found = f"has {size_text(free)} free, and {what} takes {size_text(bytes_needed)}"
@@ -58,21 +61,53 @@ def staged(target: Path, bytes_needed: int, what: str = "the export") -> Iterato
         shutil.rmtree(folder, ignore_errors=True)
 
 
+class Delivery:
+    """What another process puts into the folder `made`, of which that folder's own is all that it may write in."""
+
+    def __init__(self, made: Path):
+        self.made = made
+        self.files: dict[str, dict[str, Any]] | None = None
+        """Size and SHA-256 of each file, by its place; None until it was taken over."""
+        self._folder: os.stat_result | None = None
+
+    def take_over(self, most_bytes: int) -> None:
+        """Once that process has ended: look at what it made (see taking_over). Raises Problem, OSError."""
+        self.files, self._folder = take_over(self.made, most_bytes, users_umask())
+
+    def hand_over(self, target: Path) -> None:
+        """Make it `target`. Raises OSError, also where it is not what was looked at."""
+        assert self._folder is not None, "what was not looked at is not handed over"
+        self.made.rename(target)  # onto nothing, or onto an empty folder; anything else is refused by the kernel
+        if not os.path.samestat(target.lstat(), self._folder):
+            target.rename(self.made)
+            raise OSError(errno.ESTALE, "was replaced while it was looked at", str(target))
+
+
 @contextmanager
-def delivered(target: Path) -> Iterator[Path]:
-    """Where another process, which may write in the folder of it and nowhere else, is to put what becomes `target` when
-    the block ends. Raises Problem when the place cannot be written to, or was filled by something else meanwhile."""
+def delivered(target: Path) -> Iterator[Delivery]:
+    """A delivery that becomes `target` when the block ends, and only if it was taken over. Raises Problem when the
+    place cannot be written to, or was filled by something else meanwhile."""
     sweep(target)
     folder = target.parent / f"{_prefix(target)}{os.getpid()}"
+    delivery = Delivery(folder / target.name)
     try:
-        folder.mkdir(parents=True, mode=0o700)
-        yield folder / target.name
-        (folder / target.name).rename(target)
+        _make_folders(target.parent)
+        folder.mkdir(mode=0o700)
+        yield delivery
+        delivery.hand_over(target)
         sync(target.parent)
     except OSError as error:
         raise _unusable(target, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_folders(folder: Path) -> None:
+    """`folder` and what is missing above it, with the modes that the person's umask leaves. Raises OSError."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        each.chmod(0o777 & ~users_umask())
 
 
 def sweep(target: Path) -> None:

@@ -1,33 +1,23 @@
-"""A run's folder: where each file of a run lies, how a run is made, listed and found. The folder alone is the truth."""
+"""A run's folder: where each file of a run lies, how runs are listed and found. The folder alone is the truth."""
 
 from __future__ import annotations
 
-import calendar
 import difflib
 import errno
-import hashlib
-import json
 import os
-import platform
 import re
-import shutil
-import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from engine.run.durable_files import write_atomically
-from engine.run.environment import describe_environment
-from engine.run.private import private_folder
 from profiles.problem import Problem, printable
 
 if TYPE_CHECKING:
     from engine.spec import RunSpec
 
-_NAME = re.compile(r"(?P<stamp>\d{8}T\d{6}Z)-(?P<slug>.+)")
-_STAMP = "%Y%m%dT%H%M%SZ"
-_LAST_MOMENT = calendar.timegm((9999, 1, 1, 0, 0, 0))
+FOLDER_NAME = re.compile(r"(?P<stamp>\d{8}T\d{6}Z)-(?P<slug>.+)")
+"""What the folders of runs are called: when each was made, and its spec's name."""
+
 KEPT_DATA_ACCEPTED = "go-on-with-kept-data"
 """Is in a run's data folder where the run is to go on with what it began with, whatever became of its files."""
 
@@ -47,7 +37,7 @@ class RunDirectory:
     @property
     def spec_name(self) -> str:
         """The name its person gave the run; the folder's whole name where that has another form."""
-        match = _NAME.fullmatch(self.name)
+        match = FOLDER_NAME.fullmatch(self.name)
         return match["slug"] if match else self.name
 
     @property
@@ -99,6 +89,11 @@ class RunDirectory:
     @property
     def outputs(self) -> Path:
         return self.path / "outputs"
+
+    @property
+    def exports(self) -> Path:
+        """Where an export goes for which no other place was named."""
+        return self.path / "exports"
 
     @property
     def data(self) -> Path:
@@ -178,41 +173,6 @@ def runs_root() -> Path:
     return home() / "runs"
 
 
-def create_run(spec: RunSpec) -> RunDirectory:
-    """Make a run's folder, with spec.toml and environment.json in it. Raises Problem when the disk does not let us, or
-    the folder of runs is not ours."""
-    # Here, since both come back to this.
-    from engine.run.evidence.audit import record
-    from engine.run.evidence.heads import drop_head
-
-    root = runs_root()
-    try:
-        str(root).encode()
-    except UnicodeEncodeError:
-        # What writes tokenizers takes no other name, and would tell it when the training is done.
-        fix = "Set FINETUI_HOME to a folder whose whole name is UTF-8."
-        raise Problem(printable(root, 500), "is not UTF-8, so a tokenizer cannot be written there", fix) from None
-    folder = None
-    try:
-        private_folder(root)
-        folder = _new_folder(root, spec.name)
-        run = RunDirectory(folder)
-        environment = json.dumps(describe_environment(), indent=1).encode() + b"\n"
-        asked = spec.to_toml().encode()
-        write_atomically(run.environment_path, environment)
-        hashes = {"spec_sha256": asked, "environment_sha256": environment}
-        known = {name: hashlib.sha256(text).hexdigest() for name, text in hashes.items()}
-        record(run, "created", **known, host=platform.node())
-        # Last, since a folder with a spec.toml is what counts as a run.
-        write_atomically(run.spec_path, asked)
-    except OSError as error:
-        if folder is not None:
-            drop_head(RunDirectory(folder))
-            shutil.rmtree(folder, ignore_errors=True)
-        raise disk_problem(root, error) from None
-    return run
-
-
 def list_runs() -> list[RunDirectory]:
     """All runs, newest first. Raises Problem when the folder of runs is there but cannot be read."""
     root = runs_root()
@@ -265,34 +225,8 @@ def disk_problem(path: Path, error: OSError) -> Problem:
     return Problem(where, what, f"Correct that, or {elsewhere}")
 
 
-def _new_folder(root: Path, name: str) -> Path:
-    moment = max(int(time.time()), _newest_moment(root) + 1)
-    while True:
-        folder = root / f"{time.strftime(_STAMP, time.gmtime(moment))}-{name}"
-        try:
-            folder.mkdir(mode=0o700)
-            return folder
-        except FileExistsError:
-            moment += 1  # made by another process at this very moment
-
-
-def _newest_moment(root: Path) -> int:
-    """When the newest folder of a run in `root` says that it was made, in unix seconds; 0 where there is none.
-
-    It may lie ahead of a clock that was set back. The next run's folder then takes the second after it, since what is
-    "latest" is found by these names."""
-    stamps = (match["stamp"] for entry in root.iterdir() if (match := _NAME.fullmatch(entry.name)))
-    for stamp in sorted(stamps, reverse=True):
-        # What no calendar has was named by hand, and the calendar's last year is no place to go on from.
-        with suppress(ValueError):
-            moment = calendar.timegm(time.strptime(stamp, _STAMP))
-            if moment < _LAST_MOMENT:
-                return moment
-    return 0
-
-
 def _age_order(run: RunDirectory) -> tuple[str, int, str]:
-    match = _NAME.fullmatch(run.name)
+    match = FOLDER_NAME.fullmatch(run.name)
     return match["stamp"] if match else "", run.spec_path.stat().st_mtime_ns, run.name
 
 

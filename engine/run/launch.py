@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from engine.modules import module_command, module_environment
 from engine.run.control import ask
-from engine.run.directory import RunDirectory, create_run, runs_root
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory, runs_root
 from engine.run.disk_room import require_disk
 from engine.run.endings.adjusted import adjusted_spec
 from engine.run.liveness import liveness

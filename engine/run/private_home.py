@@ -11,7 +11,7 @@ from engine.fit.cache import cache_root
 from engine.run.directory import home
 from engine.run.private import close, require_own
 
-_FOLDERS = ("runs", "heads", "faults", "measured")
+_FOLDERS = ("runs", "heads", "faults", "measured", "purging")
 
 
 def guard_home() -> list[Path]:

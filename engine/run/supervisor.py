@@ -34,7 +34,7 @@ from engine.run.sealing.level import level_of, with_level
 from engine.run.sealing.refusing import ending_of_refusal, refused_at_once
 from engine.run.sealing.trial import Prepared, Trial, registered
 from engine.run.start import Start
-from engine.run.telemetry.events import RunState
+from engine.run.telemetry.events import TESTING_SEAL, RunState
 from engine.run.telemetry.reading import open_journal
 from engine.run.telemetry.recording import Recording
 from engine.run.telemetry.records import to_line
@@ -140,7 +140,7 @@ class Supervisor:
         Raises OSError."""
         if self._level == "off":
             return Prepared("off", untried="it is off")
-        self._recording.add("phase", phase="preparing", detail="trying the seal", done=0, total=0)
+        self._recording.add("phase", phase="preparing", detail=TESTING_SEAL, done=0, total=0)
         trial = Trial(self._run, self._level)
         try:
             while not (trial.over or self._stop_requested or self._killed):
@@ -164,19 +164,14 @@ class Supervisor:
         """Serve until the worker has ended; how the run ended, or None when it goes on with another worker."""
         worker = attempt.worker
         selector.register(worker.end_descriptor, selectors.EVENT_READ)
-        selector.register(worker.channel_descriptor, selectors.EVENT_READ, attempt.take_messages)
         attempt.seal.register(selector)
-        while not self._serve_once(selector, seconds=1.0):
-            if worker.closed and worker.channel_descriptor in selector.get_map():
-                selector.unregister(worker.channel_descriptor)
-            for kind, fields in worker.watch.look():
-                self._recording.add(kind, **fields)
-            attempt.seal.look()
+        while not self._serve_once(selector, seconds=attempt.listen(selector)):
+            attempt.look()
         attempt.seal.unregister()
         if worker.channel_descriptor in selector.get_map():
             selector.unregister(worker.channel_descriptor)
         selector.unregister(worker.end_descriptor)
-        status = attempt.clean_up()
+        status = attempt.clean_up(self._serve_control)
         self._attempt = None  # the worker's number may be another process's from now on
         stopping, asked = self._stop_requested or self._killed, self._restart_asked
         self._restart_asked = False
@@ -268,7 +263,7 @@ class Supervisor:
             if command != "stop":
                 if self._recording.state().phase == "queued":
                     return {"error": "the run waits in the queue: it has no trainer yet"}
-                return {"error": "it has no trainer yet: its seal is being tried", "fix": "Ask again in a moment."}
+                return {"error": "it has no trainer yet: its seal is being tested", "fix": "Ask again in a moment."}
         elif command == "restart":
             if self._stop_requested:
                 return {"error": "the run was asked to stop; kill it if it does not come to that"}

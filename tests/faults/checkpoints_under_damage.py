@@ -19,7 +19,8 @@ from runs_under_faults import Runs, end_of
 from saves_under_faults import KILLED, in_a_child
 from training import train
 
-from engine.run.directory import RunDirectory, create_run
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory
 
 OLDER, NEWEST, UNFINISHED = "step-000002", "step-000004", ".staging-000005"
 

@@ -24,7 +24,8 @@ import torch  # noqa: E402
 from runs_under_faults import a_spec, end_of  # noqa: E402
 
 import engine.train.disk_wait  # noqa: E402
-from engine.run.directory import RunDirectory, create_run  # noqa: E402
+from engine.run.creating import create_run  # noqa: E402
+from engine.run.directory import RunDirectory  # noqa: E402
 from engine.run.processes.channel import CHANNEL_VARIABLE  # noqa: E402
 from engine.run.telemetry.records import from_line  # noqa: E402
 from engine.train import worker  # noqa: E402

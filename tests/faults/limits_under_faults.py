@@ -19,7 +19,8 @@ from disks_under_faults import ending_of, in_a_worker
 from runs_under_faults import a_spec, end_of
 
 import engine.train.disk_wait
-from engine.run.directory import RunDirectory, create_run
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory
 
 
 def attempt(run: RunDirectory, largest_bytes: int = resource.RLIM_INFINITY) -> dict[str, Any]:

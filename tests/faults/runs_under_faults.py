@@ -20,7 +20,8 @@ from saves_under_faults import KILLED, in_a_child
 from training import make_spec, train, write_chats
 
 from engine.run.checkpoints.manifest import STATE, list_checkpoints
-from engine.run.directory import RunDirectory, create_run
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory
 from engine.spec import RunSpec
 
 STEPS, SAVE_EVERY = 5, 2

@@ -24,7 +24,8 @@ from engine.data.prepare.kept import read_kept
 from engine.run.checkpoints.manifest import MANIFEST, list_checkpoints, read_manifest
 from engine.run.circumstances import Change, changes_before_resume
 from engine.run.circumstances.spec_fields import LEARNING, OTHERS, spec_circumstances
-from engine.run.directory import RunDirectory, create_run, list_runs
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory, list_runs
 from engine.run.endings.adjusted import ANYWAY_VARIABLE
 from engine.run.endings.causes import ChangedSince
 from engine.run.evidence.keeping import AuditKeeper

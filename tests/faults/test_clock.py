@@ -23,7 +23,8 @@ from waiting import end_of, events_of, wait_until
 
 import engine.run.launch
 from engine.run.control import ask
-from engine.run.directory import RunDirectory, create_run, find_run, list_runs
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory, find_run, list_runs
 from engine.run.launch import launch, resume, stop
 from engine.run.liveness import liveness
 from engine.run.summary import summarise

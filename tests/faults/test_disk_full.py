@@ -19,7 +19,8 @@ import engine.train.checkpoints.writing
 import engine.train.disk_wait
 from engine.run.checkpoints.manifest import list_checkpoints
 from engine.run.checkpoints.verifying import damage
-from engine.run.directory import create_run, list_runs
+from engine.run.creating import create_run
+from engine.run.directory import list_runs
 from engine.run.launch import launch
 from engine.run.processes.channel import MemoryChannel
 from engine.spec import RunSpec

@@ -18,7 +18,8 @@ from fault_ledger import Ledger
 from waiting import events_of, wait_until
 
 from engine.run.control import ask
-from engine.run.directory import RunDirectory, create_run, disk_problem
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory, disk_problem
 from engine.run.endings.causes import CAUSES, Ending
 from engine.run.endings.deaths import told_ending
 from engine.run.endings.errors import ending_of_error

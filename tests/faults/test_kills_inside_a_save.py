@@ -12,7 +12,7 @@ from fault_ledger import Ledger
 from killing import a_spec, quiet_threads, result_of, undisturbed, wait_until
 from scripts import told_by
 
-from engine.run.directory import create_run
+from engine.run.creating import create_run
 from engine.run.launch import resume
 from engine.run.liveness import liveness
 from engine.run.telemetry.reading import read_state

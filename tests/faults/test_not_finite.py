@@ -21,7 +21,8 @@ from waiting import events_of, wait_until
 
 from engine.run.checkpoints.manifest import list_checkpoints
 from engine.run.control import ask
-from engine.run.directory import RunDirectory, create_run
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory
 from engine.run.endings.causes import Ending
 from engine.run.launch import launch, resume
 from engine.run.liveness import liveness

@@ -14,7 +14,7 @@ from training import losses, make_spec, train
 
 from engine.objectives.embedding import Embedding
 from engine.objectives.sequences import SequenceObjective
-from engine.run.directory import create_run
+from engine.run.creating import create_run
 from engine.run.endings.exhaustion import where_by_phase
 from engine.spec import RunSpec
 

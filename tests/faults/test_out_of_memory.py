@@ -18,7 +18,8 @@ from memory_group import starting_in_a_group_of
 from training import losses, make_spec, train, write_chats
 
 from engine.run.checkpoints.manifest import list_checkpoints
-from engine.run.directory import RunDirectory, create_run
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory
 from engine.run.endings.descent import Shortage, go_down
 from engine.run.endings.exhaustion import shortage, where_it_ran_out
 from engine.run.launch import launch

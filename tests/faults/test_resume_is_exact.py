@@ -19,7 +19,8 @@ from scripts import told_by
 from training import StoppingChannel, build_setup, make_spec, write_chats
 
 from engine.run.checkpoints.manifest import list_checkpoints
-from engine.run.directory import RunDirectory, create_run
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory
 from engine.spec import RunSpec
 from engine.train.recipe import Recipe
 

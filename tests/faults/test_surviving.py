@@ -18,7 +18,8 @@ from log_in import a_log_in
 from waiting import end_of, events_of, wait_until
 
 from engine.fit.cache import CACHE_VARIABLE
-from engine.run.directory import RunDirectory, create_run, find_run, list_runs
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory, find_run, list_runs
 from engine.run.launch import launch, resume, stop
 from engine.run.liveness import liveness
 from engine.run.processes.recorded import recorded_processes

@@ -20,7 +20,8 @@ import torch
 from disks_under_faults import ending_of, in_a_worker
 from runs_under_faults import end_of
 
-from engine.run.directory import RunDirectory, create_run
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory
 from engine.spec import RunSpec, load_spec
 
 

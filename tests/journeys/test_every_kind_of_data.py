@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from engine.propose import propose
-from engine.run.directory import create_run
+from engine.run.creating import create_run
 from engine.run.processes.channel import MemoryChannel
 from engine.spec import SourceSection
 from engine.train.recipe import Recipe

@@ -8,7 +8,7 @@ import pytest
 import tiny
 from training import build_setup, make_spec, write_chats
 
-from engine.run.directory import create_run
+from engine.run.creating import create_run
 from engine.run.disk_room import disk_plan, require_room
 from engine.train.checkpoints import Progress, checkpoint_bytes, save_checkpoint
 from engine.train.outputs import output_bytes, write_outputs

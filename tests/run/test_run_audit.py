@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -18,8 +20,11 @@ from hypothesis import strategies as st
 from recorded_runs import audit_of
 
 from engine.modules import module_environment
-from engine.run.checkpoints.manifest import MANIFEST, checkpoint_path, saved_circumstances
-from engine.run.directory import RunDirectory, create_run, runs_root
+from engine.run.checkpoints.manifest import FILES, MANIFEST, Manifest, checkpoint_path, saved_circumstances
+from engine.run.checkpoints.sealed_file import write_sealed
+from engine.run.checkpoints.verifying import damage
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory, runs_root
 from engine.run.evidence import audit
 from engine.run.evidence.audit import audit_path, read_audit, record
 from engine.run.evidence.chain import Chain, read_chain
@@ -188,7 +193,61 @@ def test_what_a_worker_may_have_put_in_a_file_s_place_is_neither_waited_for_nor_
         os.truncate(path, 1 << 40)
     assert (read_lineage(run), saved_circumstances(checkpoint), small_sha256(checkpoint / MANIFEST)) == ({}, {}, None)
     keeper.journalled("checkpoint", {"step": 1})
+    keeper.look(everything=True)
     assert len(told) == 1 and audit_path(run).stat().st_size == 1 << 40
+
+
+def test_no_link_that_a_worker_left_is_followed_and_no_file_of_holes_read(run: RunDirectory, tmp_path: Path) -> None:
+    """A hash of a person's file would be in a log that is handed on; a file of terabytes would keep the engine."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    for name in (MANIFEST, "adapter_model.safetensors"):
+        (secret / name).write_text("a person's own")
+    told: list[str] = []
+    keeper = AuditKeeper(run, told.append, lambda write: write())
+    run.events_path.touch()
+    for folder in (run.checkpoints, run.outputs, run.data):
+        folder.mkdir()
+    checkpoint_path(run.checkpoints, 1).symlink_to(secret)
+    (run.outputs / "adapter").symlink_to(secret)
+    (run.data / "rows.jsonl").symlink_to(secret / MANIFEST)
+    keeper.journalled("checkpoint", {"step": 1})
+    keeper.journalled("end", {"outcome": "finished"})
+    checkpoint, ended = audit_of(run)
+    assert checkpoint["facts"]["manifest_sha256"] is None and ended["facts"]["outputs"] == {}
+    assert ended["facts"]["kept"]["bytes"] == 0 and not told
+    assert hashlib.sha256(b"a person's own").hexdigest() not in audit_path(run).read_text()
+
+    (run.outputs / "model").mkdir()
+    (run.outputs / "model" / "model.safetensors").touch()
+    os.truncate(run.outputs / "model" / "model.safetensors", 1 << 40)
+    keeper.journalled("end", {"outcome": "finished"})
+    assert audit_of(run)[-1]["facts"]["unread"] == "it is made of holes" and not told
+    (found,) = (each for each in verify(run).of("unchecked") if each.where == "outputs")
+    assert "could not be recorded" in found.means
+
+
+def test_what_was_saved_within_a_second_has_one_entry_that_vouches_for_all_that_is_left(run: RunDirectory) -> None:
+    now = [0.0]
+    keeper = AuditKeeper(run, lambda text: None, lambda write: write(), lambda: now[0])
+    run.events_path.touch()
+    for step in range(1, 6):
+        folder = checkpoint_path(run.checkpoints, step)
+        folder.mkdir(parents=True)
+        sealed = {name: write_sealed(folder / name, b"of a step") for name in FILES}
+        (folder / MANIFEST).write_bytes(Manifest(step, {}, sealed).to_bytes())
+        keeper.journalled("checkpoint", {"step": step})
+        now[0] += 0.1
+    shutil.rmtree(checkpoint_path(run.checkpoints, 3))
+    keeper.look()
+    assert [entry["facts"]["step"] for entry in audit_of(run)] == [1]
+    now[0] += 1.0
+    keeper.look()
+    keeper.look(everything=True)
+    first, second = audit_of(run)
+    assert second["facts"]["step"] == 5 and second["facts"]["others"].keys() == {"2", "4"} != first["facts"].keys()
+    found = [each for each in verify(run).findings if each.where.startswith("checkpoints/")]
+    assert len(found) == 4 and {each.means for each in found} == {"is as it was saved"}
 
 
 def test_a_lock_that_a_worker_holds_for_good_keeps_the_engine_waiting_once(
@@ -259,3 +318,19 @@ def _chain_of(facts: list[dict[str, Any]]) -> bytes:
 
 def audit_of_first(whole: bytes) -> str:
     return str(json.loads(whole.splitlines()[0])["hash"])
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a device", "a link"])
+def test_what_stands_in_a_checkpoint_s_place_is_neither_waited_for_nor_followed(run: RunDirectory, what: str) -> None:
+    folder = checkpoint_path(run.checkpoints, 1)
+    folder.mkdir(parents=True)
+    sealed = {name: write_sealed(folder / name, b"") for name in FILES}
+    (folder / MANIFEST).write_bytes(Manifest(1, {}, sealed).to_bytes())
+    assert damage(folder) is None
+    (folder / FILES[0]).unlink()
+    if what == "a pipe":
+        os.mkfifo(folder / FILES[0])
+    else:
+        (folder / FILES[0]).symlink_to("/dev/zero" if what == "a device" else folder / FILES[1])
+    assert FILES[0] in str(damage(folder))
+    assert [each.kind for each in verify(run).findings if each.where.startswith("checkpoints/")] == ["differs"]

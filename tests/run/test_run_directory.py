@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.run.directory import create_run, find_run, list_runs
+from engine.run.creating import create_run
+from engine.run.directory import find_run, list_runs
 from engine.run.durable_files import write_atomically
 from engine.run.launch import launch
 from engine.run.liveness import liveness
@@ -83,7 +84,7 @@ def test_a_full_disk_leaves_no_half_made_run(spec: RunSpec, home: Path, tmp_path
     code = """
 import resource, sys
 from pathlib import Path
-from engine.run.directory import create_run
+from engine.run.creating import create_run
 from engine.spec import load_spec
 from profiles.problem import Problem
 spec = load_spec(Path(sys.argv[1]))

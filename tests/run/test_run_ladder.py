@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from waiting import end_of, events_of, wait_until
 
-from engine.run.directory import RunDirectory, create_run
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory
 from engine.run.endings.descent import Shortage, go_down
 from engine.run.endings.exhaustion import KillCounter, shortage
 from engine.run.launch import launch, resume, stop

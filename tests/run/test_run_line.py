@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "profiles"))
 from model_folder import LLAMA, make_model
 from waiting import wait_until
 
-from engine.run.directory import RunDirectory, create_run, runs_root
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory, runs_root
 from engine.run.processes.recorded import recorded_processes
 from engine.run.waiting.claims import Claim, left_claim, write_claim
 from engine.run.waiting.line import MOVES, move, waiting_line

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "profiles"))
 from model_folder import LLAMA, make_model
 
 import engine.run.launch
+from engine.modules import module_environment
 from engine.propose import budget_bytes
 from engine.run.control import ask
 from engine.run.directory import RunDirectory, list_runs, runs_root
@@ -544,7 +545,9 @@ def test_one_that_is_resumed_without_waiting_is_not_in_the_line(spec: RunSpec, s
     wait_for_end(first)
     write_claim(first, Claim("RAM", 1, 0.0, waiting=True))  # as if its engine had died with it
     script(LONG)
-    subprocess.run([sys.executable, supervise.__file__, str(first.path), "--resume"], check=True, capture_output=True)
+    # Not by `resume`, which would have it wait again for its claim; and of this very tree, whichever is installed.
+    command = [sys.executable, supervise.__file__, str(first.path), "--resume"]
+    subprocess.run(command, check=True, capture_output=True, env=module_environment())
     wait_until(lambda: is_training(first))
     assert [each.run for each in waiting_line()] == [second]
     for run in (first, second):

@@ -15,7 +15,8 @@ import pytest
 from waiting import end_of, events_of, wait_until
 
 from engine.run.control import ask
-from engine.run.directory import RunDirectory, create_run
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory
 from engine.run.launch import launch, resume, stop
 from engine.run.liveness import liveness
 from engine.run.processes.lock import lock_holder, take_lock

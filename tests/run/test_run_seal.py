@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from waiting import end_of, events_of, wait_until
 
 from engine.modules import module_environment
 from engine.run.control import ask
-from engine.run.directory import RunDirectory, create_run
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory
 from engine.run.endings.causes import Ending
 from engine.run.evidence.audit import read_audit
 from engine.run.launch import launch, resume
@@ -170,6 +172,55 @@ pathlib.Path({str(tmp_path / "answer")!r}).write_text(f"{{number}} {{ctypes.get_
     answer = wait_until(lambda: (tmp_path / "answer").exists() and (tmp_path / "answer").read_text())
     number, error = map(int, answer.split())
     assert number == -1 and error in (errno.ENOSYS, errno.EACCES)
+
+
+_LEAVING = """
+import os, subprocess, sys
+lives = "import time; time.sleep(600)  # {mark}"
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execve(sys.executable, [sys.executable, "-I", "-S", "-c", lives], {{}})
+    os._exit(0)
+os.wait()
+subprocess.Popen([sys.executable, "-I", "-S", "-c", lives], start_new_session=True)
+"""
+
+
+def living(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.cmdline()[-1:] == [f"import time; time.sleep(600)  # {mark}"]:
+                found.append(process)
+    return found
+
+
+@needs_seccomp
+@pytest.mark.parametrize("ending", ["finish", "kill"])
+def test_nothing_that_a_sealed_trainer_started_outlives_it(spec: RunSpec, script: Script, tmp_path: Path, ending: str):
+    """Neither what has a session of its own, nor what has no parent any more."""
+    mark = str(tmp_path)
+    script(["execute", _LEAVING.format(mark=mark)], ["take", 1, 0], ["finish" if ending == "finish" else "await_stop"])
+    run = launch(spec)
+    if ending == "kill":
+        wait_until(lambda: len(living(mark)) == 2)
+        ask(run, "kill")
+    assert wait_for_end(run)["outcome"] == ("finished" if ending == "finish" else "stopped")
+    assert living(mark) == []
+
+
+@needs_seccomp
+def test_without_the_filter_a_trainer_may_leave_something_running(
+    spec: RunSpec, script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FINETUI_SEAL_WITHOUT", "seccomp")
+    script(["execute", _LEAVING.format(mark=tmp_path)], ["take", 1, 0], ["finish"])
+    assert wait_for_end(launch(spec))["outcome"] == "finished"
+    left = living(str(tmp_path))
+    assert left
+    for process in left:
+        process.kill()
 
 
 def test_an_unsealed_run_says_so_and_is_let_out(spec: RunSpec, script: Script):

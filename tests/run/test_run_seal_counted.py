@@ -18,6 +18,7 @@ import pytest
 from waiting import wait_until
 
 from engine.run.directory import RunDirectory
+from engine.run.sealing.lines import SealLines
 from engine.run.sealing.ways_out import WaysOut
 from engine.run.telemetry.folding import fold
 from engine.run.telemetry.journal import JournalWriter
@@ -134,6 +135,36 @@ def test_a_program_cannot_fill_the_journal_with_names_of_its_own():
     assert all(len(each["what"]) <= 200 and "\x1b" not in each["text"] for each in told)
 
 
+def test_who_tried_is_the_kernel_s_word_and_not_the_sender_s():
+    lines = SealLines()
+    sender = """
+import json, os, socket, sys
+line = socket.socket(fileno=int(sys.argv[1]))
+os.setpgid(0, 0)
+line.sendmsg(
+    [json.dumps({"what": "a call", "where": "x.py:1", "pid": 1}).encode()],
+    [(socket.SOL_SOCKET, socket.SCM_RIGHTS, (0).to_bytes(4, sys.byteorder))],
+)
+"""
+    number = lines.guard_descriptor
+    with subprocess.Popen([sys.executable, "-c", sender, str(number)], pass_fds=[number]) as process:
+        process.wait(30)
+        before = list(Path("/proc/self/fd").iterdir())
+        assert list(lines.guards.take()) == [("a call", "x.py:1", process.pid)]
+        assert len(list(Path("/proc/self/fd").iterdir())) == len(before), "a descriptor that came along was taken in"
+    lines.close()
+
+
+def test_days_of_tries_make_the_journal_grow_by_little():
+    now = [0.0]
+    ways, told = WaysOut(lambda: now[0]), 0
+    for second in range(3 * 3_600):
+        now[0] = float(second)
+        ways.add(f"call {second % 90}", "", "python", 7)
+        told += sum(1 for _ in ways.due())
+    assert 1_000 <= told <= 1_000 + 3 * 60 * 10 + 10
+
+
 SEAL = {
     "number": 1,
     "level": "best",
@@ -173,7 +204,7 @@ def test_the_seal_of_a_run_is_in_its_state_and_in_a_snapshot_of_it(journal: Call
 
 def test_a_seal_that_is_tried_again_begins_a_resumed_run_anew():
     end = {"kind": "end", "outcome": "stopped", "why": "x", "step": 0}
-    phase = {"kind": "phase", "phase": "preparing", "detail": "trying the seal"}
+    phase = {"kind": "phase", "phase": "preparing", "detail": "testing the seal"}
     stopped = fold([{"seq": 1, "at": time.time(), **end}])
     again = fold([{"seq": 2, "at": time.time(), **phase}], stopped)
-    assert (stopped.outcome, again.outcome, again.phase_detail) == ("stopped", None, "trying the seal")
+    assert (stopped.outcome, again.outcome, again.phase_detail) == ("stopped", None, "testing the seal")

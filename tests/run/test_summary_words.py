@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.run.directory import create_run
+from engine.run.creating import create_run
 from engine.run.summary import summarise
 from engine.spec import parse_spec
 

@@ -15,7 +15,8 @@ from training import build_setup, losses, make_spec, train, write_chats
 import engine.train.checkpoints.writing
 import engine.train.step_under_way
 from engine.run.checkpoints.manifest import TRAINABLE, checkpoint_path, list_checkpoints
-from engine.run.directory import RunDirectory, create_run
+from engine.run.creating import create_run
+from engine.run.directory import RunDirectory
 from engine.run.processes.channel import MemoryChannel
 from engine.spec import RunSpec
 from engine.train.recipe import Recipe

@@ -17,7 +17,7 @@ from training import build_setup, losses, make_spec, write_chats
 from engine.fit.memory_rows import Expected, predict_for_tokens, read_rows
 from engine.propose import settings_of
 from engine.run.checkpoints.manifest import list_checkpoints
-from engine.run.directory import create_run
+from engine.run.creating import create_run
 from engine.run.processes.channel import MemoryChannel
 from engine.run.telemetry.folding import fold
 from engine.spec import RunSpec

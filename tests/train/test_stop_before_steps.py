@@ -10,7 +10,7 @@ import pytest
 import tiny
 from training import make_spec, write_chats
 
-from engine.run.directory import create_run
+from engine.run.creating import create_run
 from engine.run.processes.channel import CHANNEL_VARIABLE, Channel
 from engine.run.telemetry.records import from_line, to_line
 from engine.train.worker import main

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from training import build_setup, losses, make_spec, train, write_chats
 
 from engine.run.checkpoints.manifest import list_checkpoints
-from engine.run.directory import create_run
+from engine.run.creating import create_run
 from engine.run.processes.channel import MemoryChannel
 from engine.train.optimizer import rate_share
 from engine.train.recipe import Recipe

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from engine.run.checkpoints.manifest import (
@@ -15,6 +17,7 @@ from engine.run.checkpoints.manifest import (
     read_manifest,
     step_of,
 )
+from profiles.problem import printable
 
 # Enough that the calls cost nothing beside the hashing, few enough to stay in a processor's cache.
 _BLOCK_BYTES = 1 << 20
@@ -76,13 +79,13 @@ def verify_file(path: Path, sealed: Sealed, *, from_disk: bool = False) -> None:
     try:
         size = path.stat().st_size
         if size != sealed.bytes:
-            raise DamagedError(f"{path.name} has {size:,} bytes instead of {sealed.bytes:,}")
+            raise DamagedError(f"{printable(path.name)} has {size:,} bytes instead of {sealed.bytes:,}")
         if read_back(path, from_disk=from_disk) != sealed.sha256:
-            raise DamagedError(f"{path.name} is not the file that was saved: its contents are others")
+            raise DamagedError(f"{printable(path.name)} is not the file that was saved: its contents are others")
     except FileNotFoundError:
-        raise DamagedError(f"{path.name} is missing") from None
+        raise DamagedError(f"{printable(path.name)} is missing") from None
     except OSError as error:
-        raise DamagedError(f"{path.name} cannot be read ({error.strerror})") from None
+        raise DamagedError(f"{printable(path.name)} cannot be read ({error.strerror})") from None
 
 
 def read_back(path: Path, *, from_disk: bool) -> str:
@@ -93,7 +96,11 @@ def read_back(path: Path, *, from_disk: bool) -> str:
     system that has no disk (tmpfs) or does not heed it gives what it holds.
     """
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    # Of what a worker may have left: a pipe is not waited for, a link not followed, a device not read.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 (a descriptor)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
         if from_disk:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         block = memoryview(bytearray(_BLOCK_BYTES))

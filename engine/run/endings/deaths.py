@@ -22,6 +22,9 @@ _OF_ITS_OWN = (
 )
 _CAUSE_OF_OUTCOME: dict[Outcome, Cause] = {"finished": "finished", "stopped": "stopped", "failed": "fault"}
 
+MOST_CHARACTERS = 4_000
+"""Of what a worker says of its end: it is kept in the audit log too."""
+
 
 def told_ending(fields: Mapping[str, Any]) -> Ending:
     """The ending that a worker told in its `outcome` message."""
@@ -30,7 +33,8 @@ def told_ending(fields: Mapping[str, Any]) -> Ending:
     if outcome is None:
         return Ending("failed", "fault", f"the trainer ended with {printable(repr(said))}, which is no outcome")
     cause = next((each for each in CAUSES if each == fields.get("cause")), _CAUSE_OF_OUTCOME[outcome])
-    return Ending(outcome, cause, str(fields.get("why", "")), str(fields.get("remedy") or ""))
+    why, remedy = str(fields.get("why", "")), str(fields.get("remedy") or "")
+    return Ending(outcome, cause, why[:MOST_CHARACTERS], remedy[:MOST_CHARACTERS])
 
 
 def ending_of_death(status: int, log: Sequence[str], *, kernel_counts: bool) -> Ending:

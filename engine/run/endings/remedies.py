@@ -41,6 +41,15 @@ def remedy_for(cause: Cause, run: RunDirectory) -> str:
     return _REMEDIES[cause].format(resume=resume, Resume=again, name=run.name, log=run.log_path)
 
 
+def flooded_remedy(run: RunDirectory) -> str:
+    """For a run whose trainer said more than any training has to say."""
+    resume = how_to_go_on(run.name, newest_step(run.checkpoints))
+    return (
+        f"Look into {run.events_path} and {run.log_path} for what it repeats, and report that where the trainer is "
+        f"finetui's own; then {resume}."
+    )
+
+
 def how_to_go_on(name: str, learnt_to: int | None, options: str = "") -> str:
     """ "go on from step 400 with `finetui resume NAME`", for a run whose newest checkpoint is of step `learnt_to`."""
     start = f"go on from step {learnt_to:,}" if learnt_to else "begin again"

@@ -1,8 +1,8 @@
 """audit.jsonl: what was done with a run, when and by whom; lines are only ever added, each chained to the one before.
 
-What is recorded are facts about the run, never a word of its data or of a talk. Anybody who may write to the folder can
-record, the run's own trainer among them; `who` says which user of this machine it was, as the kernel has it. A trainer
-that is sealed cannot reach the head outside of the folder (see heads), by which it shows if it took entries away.
+What is recorded are facts about the run, never a word of its data or of a talk. Whoever may write to the folder can
+record, and so could a trainer that is not sealed; `who` says which user of this machine it was, as the kernel has it.
+The head outside of the folder (see heads) shows where entries were taken away.
 """
 
 from __future__ import annotations

@@ -13,10 +13,13 @@ from pathlib import Path
 from engine.fit.cache import cache_root
 from engine.run.directory import RunDirectory
 from engine.run.waiting.claims import is_live
+from profiles.bounded_files import read_bytes
 from profiles.problem import Problem
 
 # As for the cache's own clean-up.
 _IN_USE_SECONDS = 3600
+# A place in a file for each chunk of it.
+_CUT_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ def _sources(run: RunDirectory) -> list[Path]:
 def _cuts(root: Path, sources: set[Path]) -> Iterator[tuple[Path, Path]]:
     """The cache's notes on how files of `sources` were cut, each with the file."""
     for path in sorted((root / "cut").glob("*.json")):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            source = Path(json.loads(path.read_bytes())["cut"]["path"])
+        # Trainers may write there, and one that was taken over anything.
+        with suppress(Problem, OSError, ValueError, KeyError, TypeError, RecursionError):
+            source = Path(json.loads(read_bytes(path, _CUT_BYTES))["cut"]["path"])
             if source in sources:
                 yield path, source

@@ -43,6 +43,9 @@ _BLOCK_BYTES = 1 << 20
 # Nobody of ours holds a log's lock for longer than a moment. A worker that was taken over may hold it for good, and the
 # engine, which waits ten seconds for it, has other things to do.
 _PAUSE_SECONDS = 60.0
+# An entry is brought onto the disk with the log's head: three waits for it. Of what was saved since the last entry more
+# than a few are gone again by the next.
+_BETWEEN_SECONDS, _MOST_UNRECORDED = 1.0, 100
 
 
 class AuditKeeper:
@@ -50,12 +53,18 @@ class AuditKeeper:
     written, and training goes on; `write` calls what it is given, with the space in reserve where the disk is full."""
 
     def __init__(
-        self, run: RunDirectory, tell: Callable[[str], None], write: Callable[[Callable[[], None]], None]
+        self,
+        run: RunDirectory,
+        tell: Callable[[str], None],
+        write: Callable[[Callable[[], None]], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run, self._tell, self._write = run, tell, write
         self._journal = _JournalHash(run.events_path)
         self._is_told = False
         self._paused_until = 0.0
+        self._clock, self._recorded_at = clock, -_BETWEEN_SECONDS
+        self._unrecorded: list[int] = []
 
     def started(self, resumed: bool, options: Sequence[str]) -> None:
         """An engine took the run, with these `options` of its command line (see engine.run.start)."""
@@ -74,19 +83,34 @@ class AuditKeeper:
             self._keep(lambda: record(self._run, "sealed", **_seal(fields)))
             self._keep(lambda: self._keep_seal(fields))
         elif kind == "checkpoint" and type(step := fields.get("step")) is int:  # as the worker said
-            self._keep(lambda: self._checkpoint(step))
+            self._unrecorded = [*(each for each in self._unrecorded[-_MOST_UNRECORDED:] if each != step), step]
+            self.look()
         elif kind == "end":
             self._paused_until = 0.0
+            self.look(everything=True)
             self._keep(lambda: self._ended(told))
+
+    def look(self, *, everything: bool = False) -> None:
+        """Record the checkpoints that wait for it; to be called about once a second. A run that saves after each step
+        has one entry a second for all of them."""
+        if self._unrecorded and (everything or self._clock() - self._recorded_at >= _BETWEEN_SECONDS):
+            steps, self._unrecorded = self._unrecorded, []
+            self._recorded_at = self._clock()
+            self._keep(lambda: self._checkpoints(steps))
 
     def prepared(self, data: Any) -> None:
         """The trainer says where the data came from, and what was made of it."""
         self._keep(lambda: write_lineage(self._run, {"data": data}))
 
-    def _checkpoint(self, step: int) -> None:
+    def _checkpoints(self, steps: Sequence[int]) -> None:
+        """The last one, and of those before it what was not removed for newer ones meanwhile."""
+        *before, step = steps
         folder = checkpoint_path(self._run.checkpoints, step)
-        manifest = small_sha256(folder / MANIFEST)
-        record(self._run, "checkpoint", step=step, manifest_sha256=manifest, journal=self._journal.now())
+        paths = {each: checkpoint_path(self._run.checkpoints, each) / MANIFEST for each in steps}
+        hashes = {each: small_sha256(path, root=self._run.path) for each, path in paths.items()}
+        others = {str(each): hashes[each] for each in before if hashes[each] is not None}
+        told = {"others": others} if others else {}
+        record(self._run, "checkpoint", step=step, manifest_sha256=hashes[step], **told, journal=self._journal.now())
         circumstances = saved_circumstances(folder)
         if circumstances:
             write_lineage(self._run, _sections(self._run, circumstances))
@@ -100,9 +124,14 @@ class AuditKeeper:
         change_lineage(self._run, lambda before: {section: [*(before.get(section) or ()), told]})
 
     def _ended(self, told: Mapping[str, Any]) -> None:
-        outputs = {path.name: file_hashes(path) for path in _outputs(self._run)}
-        kept = kept_digest(self._run)
-        record(self._run, "ended", **told, outputs=outputs, kept=kept, journal=self._journal.now())
+        found: dict[str, Any] = {}
+        try:
+            found["outputs"] = {path.name: file_hashes(path) for path in _outputs(self._run)}
+            found["kept"] = kept_digest(self._run)
+        except OSError as error:  # a failing disk, or what a worker left there for that
+            # The end is recorded all the same.
+            found["unread"] = reason(error)
+        record(self._run, "ended", **told, **found, journal=self._journal.now())
 
     def _keep(self, write: Callable[[], None]) -> None:
         if time.monotonic() < self._paused_until:
@@ -178,4 +207,5 @@ def _seal(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _outputs(run: RunDirectory) -> list[Path]:
     if not run.outputs.is_dir():
         return []
-    return sorted(path for path in run.outputs.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = (path for path in run.outputs.iterdir() if path.is_dir() and not path.is_symlink())
+    return sorted(path for path in folders if not path.name.startswith("."))

@@ -62,6 +62,9 @@ def exports(run: RunDirectory, chain: Chain, read: Reading) -> Findings:
             found = compare_file(folder / name, was, where, "was changed after it was exported", read)
             removed = Finding("differs", where, "was removed after it was exported", found.was)
             yield removed if found.kind == "gone" else found
+        for path in sorted(folder.rglob("*")):
+            if not path.is_dir() and str(path.relative_to(folder)) not in files:
+                yield Finding("differs", printable(path, 300), "was added after it was exported")
 
 
 def _unknown(chain: Chain, where: str, means: str) -> Findings:

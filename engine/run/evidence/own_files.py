@@ -152,9 +152,11 @@ def checkpoints(run: RunDirectory, chain: Chain, read: Reading) -> Findings:
     recorded: dict[int, str] = {}
     last: int | None = None
     for entry in chain.entries:
-        if entry.what == "checkpoint" and entry.facts["manifest_sha256"] is not None:
-            last = int(entry.facts["step"])
-            recorded[last] = str(entry.facts["manifest_sha256"])
+        if entry.what == "checkpoint":
+            recorded |= {int(step): str(sha256) for step, sha256 in (entry.facts.get("others") or {}).items()}
+            if entry.facts["manifest_sha256"] is not None:
+                last = int(entry.facts["step"])
+                recorded[last] = str(entry.facts["manifest_sha256"])
     paths = list_checkpoints(run.checkpoints)
     for path in paths:
         where, step = f"checkpoints/{path.name}", step_of(path)
@@ -165,7 +167,7 @@ def checkpoints(run: RunDirectory, chain: Chain, read: Reading) -> Findings:
             if path.is_dir():  # else a live run has just removed it for a newer one
                 yield Finding("differs", where, why)
             continue
-        was, now = recorded.get(step or 0), small_sha256(path / MANIFEST)
+        was, now = recorded.get(step or 0), small_sha256(path / MANIFEST, root=run.path)
         if was is None:
             yield Finding("unchecked", where, "is whole by its manifest, which no entry of the log vouches for")
         elif was != now:
@@ -230,6 +232,9 @@ def outputs(run: RunDirectory, chain: Chain, read: Reading) -> Findings:
         if run.outputs.is_dir() and any(run.outputs.iterdir()):
             yield Finding("unchecked", "outputs", "they are recorded when the run ends, which the log does not tell of")
         return
+    if (why := end.facts.get("unread")) is not None:
+        yield Finding("unchecked", "outputs", f"could not be recorded when the run ended: {printable(why, 200)}")
+        return
     recorded = end.facts.get("outputs", {})
     for name, files in recorded.items():
         for place, was in files.items():
@@ -254,7 +259,7 @@ def unvouched(run: RunDirectory, chain: Chain) -> Findings:
         run.events_path,
         audit_path(run),
     }
-    folders = {run.checkpoints.name, run.outputs.name, run.path.joinpath("exports").name}
+    folders = {run.checkpoints.name, run.outputs.name, run.exports.name}
     kept = set(_kept_files(run)) if end_of(chain) is not None else set(run.data.rglob("*.safetensors"))
     names = []
     for path in sorted(run.path.rglob("*")):
@@ -271,7 +276,7 @@ def kept_digest(run: RunDirectory, read: Reading = lambda what, count: None) -> 
     aside and what the base says, and one hash over the hashes and names of these files. Raises OSError."""
     digest, size = hashlib.sha256(), 0
     for path in _kept_files(run):
-        contents = hash_of(path, lambda count, name=path.name: read(name, count))  # type: ignore[misc]
+        contents = hash_of(path, lambda count, name=path.name: read(name, count), root=run.path)  # type: ignore[misc]
         digest.update(f"{contents['sha256']}  {path.relative_to(run.path)}\n".encode(errors="surrogateescape"))
         size += contents["bytes"]
     return {"bytes": size, "sha256": digest.hexdigest()}
@@ -279,7 +284,9 @@ def kept_digest(run: RunDirectory, read: Reading = lambda what, count: None) -> 
 
 def _kept_files(run: RunDirectory) -> list[Path]:
     folders = (run.data, run.evaluation)
-    return sorted(path for folder in folders if folder.is_dir() for path in folder.rglob("*") if not path.is_dir())
+    paths = (path for folder in folders if folder.is_dir() for path in folder.rglob("*"))
+    # A link is a worker's, and leads wherever that wanted: there is none of ours.
+    return sorted(path for path in paths if not path.is_symlink() and not path.is_dir())
 
 
 def _recorded_sections(chain: Chain) -> dict[str, list[str]]:

@@ -24,6 +24,7 @@ from engine.run.liveness import liveness
 from engine.run.processes.lock import let_go, take_lock
 from engine.run.processes.recorded import recorded_processes
 from engine.run.waiting.order import holding_the_line, read_order, write_order
+from engine.seal.policy.caches import library_caches
 from profiles.problem import Problem
 
 
@@ -158,6 +159,8 @@ def _remove(note: Path) -> None:
         with suppress(OSError):
             path.parent.rmdir()  # only where it is empty now
     _leave_the_line(run)
+    # What its libraries compiled: small, and no word of the data.
+    shutil.rmtree(library_caches(run.name), ignore_errors=True)
     if run.path.is_dir():
         shutil.rmtree(run.path)
         sync(run.path.parent)

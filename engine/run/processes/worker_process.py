@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import socket
 import subprocess
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +34,20 @@ COMMAND_VARIABLE = "FINETUI_WORKER_COMMAND"
 """An environment variable with the command to run in place of the trainer, for tests; the run's path is added."""
 
 _MESSAGE_BYTES = 1 << 24
-# Of 64 KiB each, before others are heard: as much as a Unix socket holds, journalled in a tenth of a second.
+# Of 64 KiB each: as much as a Unix socket holds.
 _MOST_READS = 4
+# It is told of in sentences and logs.
+_KIND = re.compile(r"[a-z_]{1,40}")
 # As if the worker held half of the machine's memory more than it does; the kernel's scale ends at 1000.
 _OOM_SCORE_ABOVE_OURS, _MOST_OOM_SCORE = 500, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One line of a worker's; `record` is None for what is no message."""
+
+    record: dict[str, Any] | None
+    size_bytes: int
 
 
 class WorkerProcess:
@@ -86,7 +99,10 @@ class WorkerProcess:
         self.identity = ProcessIdentity.of(self.pid)
         self._pidfd = os.pidfd_open(self.pid)
         self._channel.setblocking(False)
-        self._received = b""
+        self._unfinished = bytearray()
+        self._lines: deque[bytes] = deque()
+        self.received_bytes = 0
+        """All that came by the channel so far."""
         self.closed = False
         """Whether the worker has closed its end of the channel; its process may still be ending."""
         self.watch = StallWatch(self.pid, self._stacks)
@@ -103,9 +119,26 @@ class WorkerProcess:
         """Readable once the worker has ended."""
         return self._pidfd
 
-    def messages(self) -> Iterator[dict[str, Any] | bytes]:
-        """What the worker sent since the last call, without waiting: all of it, or of very much the first part; what is
-        no message comes as its bytes."""
+    def messages(self) -> Iterator[Message]:
+        """What the worker sent, without waiting; of very much the first part. Who leaves off in between gets the rest
+        by the next call."""
+        if not self._lines:
+            self._receive()
+        while self._lines:
+            line = self._lines.popleft()
+            record = from_line(line)
+            if record is None or not _is_kind(record.get("kind")):
+                yield Message(None, len(line))
+            else:
+                self.watch.heard(record)
+                yield Message(record, len(line))
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `messages` has something that the channel's descriptor does not tell of any more."""
+        return bool(self._lines)
+
+    def _receive(self) -> None:
         for _ in range(_MOST_READS):
             try:
                 data = self._channel.recv(1 << 16)
@@ -113,19 +146,19 @@ class WorkerProcess:
                 return
             except ConnectionResetError:
                 data = b""
-            *lines, self._received = (self._received + data).split(b"\n")
-            if not data or len(self._received) > _MESSAGE_BYTES:
-                lines, self._received = [*lines, self._received], b""
-            for line in filter(None, lines):
-                record = from_line(line)
-                if record is None or not isinstance(record.get("kind"), str):
-                    yield line
-                else:
-                    self.watch.heard(record)
-                    yield record
+            self.received_bytes += len(data)
+            first, *others = data.split(b"\n")
+            self._unfinished += first
+            for part in others:
+                self._lines.append(bytes(self._unfinished))
+                self._unfinished = bytearray(part)
+            if not data or len(self._unfinished) > _MESSAGE_BYTES:
+                self._lines.append(bytes(self._unfinished))
+                self._unfinished = bytearray()
             if not data:
                 self.closed = True
-                return
+                break
+        self._lines = deque(filter(None, self._lines))
 
     def send(self, command: str) -> bool:
         """Pass a command on; False when the worker does not take in commands any more."""
@@ -141,14 +174,10 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the worker and all that it started, at once."""
-        # The group's number is the worker's pid, which cannot be taken by another before `wait`, and may be after it.
-        if self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+        self._process.kill()
 
     def wait(self) -> int:
         """Clean up after a worker that has ended, with what it left running; its exit status, or minus its signal."""
-        self.kill()
         status = self._process.wait()
         os.close(self._pidfd)
         self._channel.close()
@@ -163,3 +192,7 @@ class WorkerProcess:
         with suppress(OSError):  # not allowed everywhere
             score = min(_MOST_OOM_SCORE, int(ours.read_text()) + _OOM_SCORE_ABOVE_OURS)
             Path(f"/proc/{self.pid}/oom_score_adj").write_text(str(score))
+
+
+def _is_kind(value: Any) -> bool:
+    return isinstance(value, str) and _KIND.fullmatch(value) is not None

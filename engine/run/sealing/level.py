@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.run.directory import RunDirectory
 from engine.run.endings.adjusted import SEAL
+from engine.run.telemetry.reading import read_state
 from engine.seal.request import LEVELS, Level, Sockets
 
 SOCKETS: Sockets = "none"
@@ -25,6 +26,15 @@ def level_of(run: RunDirectory, adjusted: Mapping[str, Any]) -> Level:
         except (OSError, ValueError, KeyError, TypeError):
             given = "best"
     return next((level for level in LEVELS if level == given), "best")
+
+
+def level_now(run: RunDirectory) -> Level:
+    """The level in force, by the run's own journal: for its export and its chat. Raises nothing."""
+    try:
+        adjusted = read_state(run).adjusted
+    except OSError:
+        adjusted = {}
+    return level_of(run, adjusted)
 
 
 def with_level(run: RunDirectory, adjusted: Mapping[str, Any], level: Level) -> dict[str, Any] | None:

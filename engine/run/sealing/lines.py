@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -20,6 +21,7 @@ GUARD_VARIABLE = "FINETUI_WAYS_OUT"
 # Of each look, before others are heard.
 _MOST_READS = 200
 _MESSAGE_BYTES, _CHARACTERS = 4096, 200
+_CREDENTIALS = struct.Struct("3i")
 
 
 def tell_from_environment() -> Callable[[str, str], None] | None:
@@ -32,7 +34,7 @@ def tell_from_environment() -> Callable[[str, str], None] | None:
     line.set_inheritable(False)
 
     def tell(what: str, where: str) -> None:
-        message = json.dumps({"what": what[:_CHARACTERS], "where": where[:_CHARACTERS], "pid": os.getpid()})
+        message = json.dumps({"what": what[:_CHARACTERS], "where": where[:_CHARACTERS]})
         with suppress(OSError):  # nobody reads, or not so fast: the call is refused all the same
             line.send(message.encode(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
@@ -45,6 +47,8 @@ class GuardLine:
     def __init__(self, ours: socket.socket):
         self._ours = ours
         ours.setblocking(False)
+        # Who sent it is the kernel's word.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     def fileno(self) -> int:
         """Readable when `take` has something to do; -1 when the line is closed."""
@@ -55,18 +59,20 @@ class GuardLine:
         the line when nobody holds its other end."""
         for _ in range(_MOST_READS):
             try:
-                message = self._ours.recv(_MESSAGE_BYTES)
+                # There is room for the sender's credentials and for no descriptors, which the kernel then closes.
+                message, told, _, _ = self._ours.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size))
             except BlockingIOError:
                 return
             except OSError:
-                message = b""
+                message, told = b"", []
             if not message:
                 self.close()
                 return
             record = from_line(message) or {}
-            what, where, pid = (record.get(name) for name in ("what", "where", "pid"))
-            if isinstance(what, str) and isinstance(where, str) and isinstance(pid, int):
-                yield what, where, pid
+            what, where = record.get("what"), record.get("where")
+            pids = [_CREDENTIALS.unpack(data)[0] for _, kind, data in told if kind == socket.SCM_CREDENTIALS]
+            if isinstance(what, str) and isinstance(where, str) and pids:
+                yield what, where, pids[0]
 
     def close(self) -> None:
         self._ours.close()

@@ -18,6 +18,7 @@ from engine.child_process import end_with, take_stdout
 from engine.run.directory import RunDirectory
 from engine.run.endings.logged import keep_data_out_of_errors, print_error, words_of
 from engine.run.sealing.level import SOCKETS
+from engine.seal.compiling import compile_libraries
 from engine.seal.policy.places import Places, training_places
 from engine.seal.proof.battery import run_battery
 from engine.seal.request import LEVELS, Level
@@ -33,6 +34,8 @@ def main(path: str, level: str, supervisor: str) -> None:
     run = RunDirectory(Path(path))
     try:
         places = training_places(run, run.spec())
+        if level != "off":
+            compile_libraries()
         send("prepared", places=asdict(places), **_tried(places, level))
     except SealRefused as refused:
         send("prepared", refused=refused.as_dict())

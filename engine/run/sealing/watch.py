@@ -1,9 +1,11 @@
 """The seal of one worker while it lives: what holds is told when it starts, read again from the kernel's own files at
-each checkpoint and at the end, and what tries to get out is counted."""
+checkpoints, at most once a second, and at the end, and what tries to get out is counted."""
 
 from __future__ import annotations
 
 import selectors
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from engine.run.processes.worker_process import WorkerProcess
@@ -14,11 +16,20 @@ from engine.run.telemetry.recording import Recording
 from engine.seal.proof.kernel_word import NO_ROUTE_COUNTERS, Evidence, NetworkFiles, evidence
 from engine.seal.proof.refusals import MOST_TRIES
 
+# Asking takes some milliseconds and two lines on the disk. A run that saves after each step would ask all the time.
+_BETWEEN_SECONDS = 1.0
+
 
 class SealWatch:
     """For one attempt. `fault` is what was found not to be as it should, as a sentence; empty where nothing was."""
 
-    def __init__(self, recording: Recording, worker: WorkerProcess, prepared: Prepared):
+    def __init__(
+        self,
+        recording: Recording,
+        worker: WorkerProcess,
+        prepared: Prepared,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         """Of a worker that was started as `prepared`."""
         self._recording, self._pid, self._prepared, self._report = recording, worker.pid, prepared, worker.seal
         self._refusals, self._guards = worker.seal_lines.refusals, worker.seal_lines.guards
@@ -29,6 +40,10 @@ class SealWatch:
         self._alive: Evidence | None = None
         self._unrouted = 0
         self._overrun_told = False
+        self._clock = clock
+        self._checked_at = self._alive_at = -_BETWEEN_SECONDS
+        self._unchecked: tuple[int | None] | None = None
+        """The step of a checkpoint since which the kernel was not asked."""
         self.fault = ""
 
     def begin(self, number: int) -> None:
@@ -55,14 +70,17 @@ class SealWatch:
             self._recording.add("note", text=text)
 
     def check(self, step: int | None) -> None:
-        """Ask the kernel again, at a checkpoint."""
+        """Ask the kernel again, at a checkpoint: at once, or, where that was done within the last second, when it is
+        over, for the newest checkpoint by then (see `look`)."""
         if self._first is not None:
-            self._tell("checkpoint", step, evidence(self._pid, self._network))
+            self._unchecked = (step,)
+            self._check_where_due()
 
     def last_word(self) -> None:
-        """The worker has said how it ends, and may still be there to be read."""
-        if self._first is not None:
-            self._alive = evidence(self._pid, self._network)
+        """The worker has said how it ends, and may still be there to be read. Who says so again and again is read once
+        a second."""
+        if self._first is not None and (self._alive is None or self._clock() - self._alive_at >= _BETWEEN_SECONDS):
+            self._alive, self._alive_at = evidence(self._pid, self._network), self._clock()
 
     def end(self, step: int | None) -> None:
         """The worker has ended, and was not waited for: what the kernel still says, all that was ever sent in its
@@ -86,7 +104,10 @@ class SealWatch:
             self._network.close()
 
     def look(self, *, everything: bool = False) -> None:
-        """Journal what tried to get out, if there is anything; to be called about once a second."""
+        """Journal what tried to get out, if there is anything, and ask the kernel where a checkpoint waits for that; to
+        be called about once a second."""
+        if not everything:
+            self._check_where_due()
         for fields in self._ways_out.due(everything=everything):
             self._recording.add("way_out", **fields)
         if self._refusals.overrun and not self._overrun_told:
@@ -125,6 +146,12 @@ class SealWatch:
         """No longer wait for a descriptor that was closed."""
         if now != before and self._selector is not None:
             self._selector.unregister(before)
+
+    def _check_where_due(self) -> None:
+        if self._unchecked is not None and self._clock() - self._checked_at >= _BETWEEN_SECONDS:
+            (step,), self._unchecked = self._unchecked, None
+            self._checked_at = self._clock()
+            self._tell("checkpoint", step, evidence(self._pid, self._network))
 
     def _tell(self, when: str, step: int | None, now: Evidence) -> None:
         assert self._first is not None

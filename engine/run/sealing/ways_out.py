@@ -16,6 +16,8 @@ _MOST_KINDS = 100
 _OTHERS = "other calls"
 # Of all kinds together: each event is brought onto the disk, in the journal and in the audit log.
 _MOST_EVENTS_PER_SECOND = 10
+# After so many of one attempt ten a minute are told, so that the journal grows by little for days on end.
+_MOST_EVENTS, _THEN_SECONDS = 1_000, 60.0
 _CHARACTERS = 200
 
 
@@ -34,7 +36,7 @@ class WaysOut:
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._kinds: dict[tuple[str, str, str], _Kind] = {}
-        self._since, self._events = -_TELL_SECONDS, 0
+        self._since, self._events, self._events_before = -_TELL_SECONDS, 0, 0
 
     def add(self, what: str, where: str, process: str, pid: int, count: int = 1) -> None:
         """So many tries. Whoever tried wrote what is told of them: it is taken for text, and for no more."""
@@ -49,14 +51,16 @@ class WaysOut:
     def due(self, *, everything: bool = False) -> Iterator[dict[str, Any]]:
         """The fields of the `way_out` events that there are to journal now."""
         now = self._clock()
-        if now - self._since >= _TELL_SECONDS:
+        span = _TELL_SECONDS if self._events_before < _MOST_EVENTS else _THEN_SECONDS
+        if now - self._since >= span:
             self._since, self._events = now, 0
         for (what, where, process), kind in self._kinds.items():
-            early = kind.told_at is not None and now - kind.told_at < _TELL_SECONDS
+            early = kind.told_at is not None and now - kind.told_at < span
             early = early or self._events >= _MOST_EVENTS_PER_SECOND
             if not kind.untold or (early and not everything):
                 continue
             self._events += 1
+            self._events_before += 1
             count, kind.untold, kind.told_at = kind.untold, 0, now
             yield {
                 "what": what,

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from itertools import islice
+from typing import Any
 
 from engine.run.telemetry.events import Evaluation, Event, RunState, Sample, StepPoint
 from engine.run.telemetry.series import Series
 
 RECENT_STEPS = 20
 """Steps over which the present pace is taken."""
+
+# What a reader's memory bears of a journal whose trainer had no end of words: far more than a run has that is in order.
+# Of notes the newest stay, of evaluations the first and the newest.
+_MOST_NOTES, _NOTE_CHARACTERS = 1_000, 4_000
+_MOST_EVALUATIONS, _MOST_METRICS = 4_096, 100
+_MOST_SAMPLES, _MOST_OUTPUTS = 1_000, 100
+_PHASE_CHARACTERS = 40
 
 
 class Folding:
@@ -131,7 +140,7 @@ class Folding:
 
     def _continued(self, event: Event) -> None:
         changes = tuple({part: change[part] for part in ("field", "was", "now")} for change in event["changes"])
-        self._values["continued"] = (*self._values["continued"], *changes)
+        self._values["continued"] = (*self._values["continued"], *changes)[-_MOST_NOTES:]
         self._note(event)
 
     def _stall(self, event: Event) -> None:
@@ -166,14 +175,18 @@ class Folding:
             values["step"] = step
 
     def _plan(self, event: Event) -> None:
+        if not isinstance(event.get("planned_steps", 0), int):
+            raise TypeError("no number of steps")
         self._values["plan"] = {key: value for key, value in event.items() if key not in ("v", "seq", "at", "kind")}
 
     def _phase(self, event: Event) -> None:
         if self._values["outcome"] is not None:
             self._begin_anew()  # it is resumed: before an attempt its seal is tried
         done, total = int(event.get("done") or 0), int(event.get("total") or 0)
-        detail = str(event.get("detail") or "")
-        self._values.update(phase=event["phase"], phase_detail=detail, phase_done=done, phase_total=total)
+        phase, detail = str(event["phase"]), str(event.get("detail") or "")
+        if len(phase) > _PHASE_CHARACTERS:
+            raise ValueError("no phase")
+        self._values.update(phase=phase, phase_detail=detail, phase_done=done, phase_total=total)
 
     def _step(self, event: Event) -> None:
         values = self._values
@@ -196,16 +209,23 @@ class Folding:
         measured = Evaluation(
             event["when"],
             int(event["step"]),
-            event["held_out_loss"],
-            event.get("exact_match"),
-            event.get("answers", 0),
-            dict(event.get("metrics") or {}),
+            _number(event["held_out_loss"]),
+            _number(event.get("exact_match")),
+            int(event.get("answers") or 0),
+            _numbers(event.get("metrics") or {}),
             tuple(map(_number, event.get("source_losses") or ())),
         )
+        if measured.when not in ("before", "during", "after") or len(measured.metrics) > _MOST_METRICS:
+            raise ValueError("no evaluation of ours")
         self._evaluations[measured.when, measured.step] = measured
+        if len(self._evaluations) > _MOST_EVALUATIONS:
+            # Not the first, which all others are compared with.
+            del self._evaluations[next(islice(self._evaluations, 1, None))]
 
     def _sample(self, event: Event) -> None:
         texts = (str(event[name]) for name in ("prompt", "expected", "base", "tuned"))
+        if not 0 <= int(event["index"]) < _MOST_SAMPLES:
+            raise ValueError("more samples than are shown")
         self._samples[int(event["index"])] = Sample(int(event["index"]), *texts)
 
     def _checkpoint(self, event: Event) -> None:
@@ -225,14 +245,17 @@ class Folding:
         }
 
     def _note(self, event: Event) -> None:
-        self._values["notes"] = (*self._values["notes"], str(event["text"]))
+        self._values["notes"] = (*self._values["notes"], str(event["text"])[:_NOTE_CHARACTERS])[-_MOST_NOTES:]
 
     def _control(self, event: Event) -> None:
         if event["command"] in ("stop", "kill"):
             self._values["stop_requested"] = True
 
     def _output(self, event: Event) -> None:
-        self._values["outputs"] = {**self._values["outputs"], str(event["name"]): str(event["path"])}
+        outputs = {**self._values["outputs"], str(event["name"]): str(event["path"])}
+        if len(outputs) > _MOST_OUTPUTS:
+            raise ValueError("more outputs than any run has")
+        self._values["outputs"] = outputs
 
     def _problem(self, event: Event) -> None:
         self._values["problem"] = {part: str(event[part]) for part in ("where", "what", "fix")}
@@ -249,6 +272,11 @@ class Folding:
 def _number(value: float | None) -> float | None:
     """`value`, or None where it is not a number. Raises TypeError or ValueError for what is none at all."""
     return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Each as `_number` has it. Raises what that raises, and AttributeError."""
+    return {name: _number(value) for name, value in values.items()}
 
 
 _OF_THE_WORKER = frozenset(

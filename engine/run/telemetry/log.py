@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from profiles.problem import printable
+
+_MOST_BYTES, _KEPT_BYTES = 1 << 26, 1 << 20
 
 ATTEMPT_MARK = "--- attempt "
 """How the line begins that the supervisor puts between the attempts of a run."""
@@ -31,3 +35,23 @@ def last_lines(path: Path, count: int = 20, limit_bytes: int = 1 << 16) -> list[
         return []
     lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n")]
     return [printable(line, 2000) for line in lines if line][-count:]
+
+
+def cut_middle(descriptor: int) -> None:
+    """Of a log that outgrew what anybody reads (64 MiB), leave the first and the last MiB, and between them a line that
+    says so. `descriptor` appends to it, as those of all who write to it must. Lines that are written just then may be
+    lost with the rest; raises nothing: a log that cannot be cut stays as it is, and anything but a plain file too."""
+    with suppress(OSError):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size <= _MOST_BYTES:
+            return
+        # By the kernel's own link, since the file may have lost its name.
+        reader = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            end = os.pread(reader, _KEPT_BYTES, status.st_size - _KEPT_BYTES)
+        finally:
+            os.close(reader)
+        os.ftruncate(descriptor, _KEPT_BYTES)
+        left_out = status.st_size - 2 * _KEPT_BYTES
+        mark = f"\n--- {left_out:,} bytes of this log were left out: it had grown too long ---\n"
+        os.write(descriptor, mark.encode() + end)

@@ -9,7 +9,7 @@ import os
 import re
 import statistics
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,8 @@ LEAST_SECONDS_VARIABLE = "FINETUI_STALL_SECONDS"
 # the longest of late, for what has steps of two kinds, some of them rare.
 _USUAL_TIMES, _LONGEST_TIMES = 10, 3
 _LEARNT_FROM, _REMEMBERED = 3, 50
+# A training does some ten different things, and says each in a line. What goes beyond that gets no usual time.
+_MOST_DOINGS, _DETAIL_CHARACTERS = 200, 200
 # Shorter than this nobody minds, and a disk or a network file system may well take it.
 _FLOOR_SECONDS = 60.0
 # What says nothing while it lasts and has no usual time: importing the libraries, 140 GB of weights read at 80 MB/s,
@@ -64,7 +66,7 @@ class StallWatch:
         given = os.environ.get(LEAST_SECONDS_VARIABLE)
         self._floor = float(given) if given else _FLOOR_SECONDS
         self._patience = float(given) if given else _PATIENCE_SECONDS
-        self._gaps: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
+        self._gaps: dict[str, deque[float]] = {}
         self._phase, self._doing = "starting", "starting"
         self._silence = Silence(clocks.running)
         self._suspended = clocks.passing() - clocks.running()
@@ -76,17 +78,23 @@ class StallWatch:
 
     def heard(self, message: Mapping[str, Any]) -> None:
         """The worker said something."""
-        self._gaps[self._doing].append(self._silence.end())
+        gap = self._silence.end()
+        if self._doing in self._gaps or len(self._gaps) < _MOST_DOINGS:
+            self._gaps.setdefault(self._doing, deque(maxlen=_REMEMBERED)).append(gap)
         self._told, self._first_look, self._noticed_at = 0, None, None
         if message["kind"] == "phase":
-            self._phase = self._doing = str(message.get("phase"))
+            self._phase = self._doing = str(message.get("phase"))[:_DETAIL_CHARACTERS]
             if self._phase in ("evaluating", "saving"):
                 # A batch of answers takes many times as long as one of losses, a model as long as many checkpoints.
-                self._doing += _DIGITS.sub("", f" {message.get('detail')}")
+                self._doing += _DIGITS.sub("", f" {str(message.get('detail'))[:_DETAIL_CHARACTERS]}")
         elif message["kind"] in ("step", "checkpoint"):
             self._phase = self._doing = "training"
         elif message["kind"] in ("outcome", "out_of_memory"):
             self._phase = self._doing = "ending"
+
+    def was_not_heard(self) -> None:
+        """The supervisor does not listen now: a silence is not the worker's."""
+        self._silence.end()
 
     def look(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Kind and fields of the events that there are to journal: `stall` for each silence, and again whenever that
@@ -120,7 +128,7 @@ class StallWatch:
 
     def _limit(self) -> float:
         """The longest silence that is none to speak of, in seconds."""
-        gaps = self._gaps[self._doing]
+        gaps = self._gaps.get(self._doing, ())
         if self._phase == "ending":
             return self._floor
         if self._phase in _PATIENT_PHASES or len(gaps) < _LEARNT_FROM:
@@ -129,7 +137,7 @@ class StallWatch:
 
     def _as_fields(self, silence: float, stacks: str) -> dict[str, Any]:
         """The fields of a `stall` event."""
-        gaps, frames = self._gaps[self._doing], telling_frames(stacks)
+        gaps, frames = self._gaps.get(self._doing, ()), telling_frames(stacks)
         learnt = self._phase not in _PATIENT_PHASES and len(gaps) >= _LEARNT_FROM
         usual = statistics.median(gaps) if learnt else None
         assert self._first_look is not None
