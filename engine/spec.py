@@ -302,6 +302,7 @@ class RunSpec(Section):
 
 def parse_spec(values: dict[str, Any], where: str) -> RunSpec:
     """`values` (as read from TOML or JSON) as a RunSpec. Raises Problem naming `where` and the field."""
+    _require_utf8(values, where)
     try:
         # Through JSON, since pydantic's strict mode takes a list for a tuple and text for a path only there.
         return RunSpec.model_validate_json(json.dumps(values, default=str), strict=True)
@@ -309,6 +310,29 @@ def parse_spec(values: dict[str, Any], where: str) -> RunSpec:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "spec"
         raise Problem(f"{where}, field {printable(field)}", _found(first), _fix(first)) from None
+
+
+def _require_utf8(value: Any, where: str, field: str = "") -> None:
+    """Raises Problem for a file whose name is no text: such a name comes from the command line, and has no place in a
+    settings file, in JSON or in a tokenizer's own files."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _require_utf8(inner, where, f"{field}.{name}" if field else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _require_utf8(inner, where, field)
+    elif isinstance(value, str | Path) and not _is_utf8(str(value)):
+        what = f"{printable(value, 300)} is not UTF-8"
+        fix = "Rename it, or make a link with a plain name that leads to it, and give that: ln -s OLD NEW."
+        raise Problem(f"{where}, field {field}", what, fix)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def load_spec(path: Path) -> RunSpec:

@@ -64,6 +64,14 @@ def test_data_files(finetui: Finetui, tmp_path: Path, case: str):
     assert finetui("runs", "--json").json() == []
 
 
+def test_a_name_that_is_no_text(finetui: Finetui, tmp_path: Path):
+    path = tmp_path / os.fsdecode(b"r\xffws.jsonl")
+    path.write_text(GOOD_LINE * 8)
+    assert_problem(finetui("train", "--model", MODEL_DIRECTORY, "--data", path), "data.train", "is not UTF-8")
+    model = shutil.copytree(MODEL_DIRECTORY, tmp_path / os.fsdecode(b"m\xff"))
+    assert_problem(finetui("train", "--model", model, "--data", TRAIN_FILE), "model.path", "is not UTF-8")
+
+
 def absent(path: Path) -> None:
     pass
 
