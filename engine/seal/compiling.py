@@ -12,6 +12,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from engine.modules import module_environment
 from engine.seal.policy.caches import bytecode
 from engine.seal.policy.environment import is_compiled
 from engine.seal.policy.places import computing_places
@@ -29,8 +30,11 @@ def compile_libraries() -> None:
     if is_compiled() or _is_kept(_MODULES[0]):
         return
     command = [sys.executable, "-P", "-c", f"import {', '.join(_MODULES)}"]
+    # Images of containers have it set, so that nothing is written beside the sources: nothing is. With it this would
+    # be done at every start, to no end.
+    environment = {name: value for name, value in module_environment().items() if name != "PYTHONDONTWRITEBYTECODE"}
     with suppress(OSError, subprocess.TimeoutExpired):
-        run_sealed(command, computing_places(), timeout_seconds=_SECONDS)
+        run_sealed(command, computing_places(), timeout_seconds=_SECONDS, env=environment)
 
 
 def _is_kept(module: str) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 
 from engine.run import supervisor
 from engine.run.sealing import watch
-from engine.seal.proof.kernel_word import Evidence, evidence
+from engine.seal.proof.evidence import Evidence
+from engine.seal.proof.kernel_word import evidence
 
 ROUTE = "0.0.0.0/0 by eth0"
 _looks: list[Evidence] = []

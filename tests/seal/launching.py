@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from engine.seal.policy.links import hops
 from engine.seal.report import SealReport
 from engine.seal.request import LAYERS, Layer, Level, SealRequest
 
@@ -49,7 +50,7 @@ class Account:
 
     def python_places(self) -> tuple[str, ...]:
         # The environment may lie beside the tree.
-        installed = (str(path.parents[1]) for path in (Path(self.python), Path(self.python).resolve()))
+        installed = (str(hop.parents[1]) for hop in hops(self.python))
         return (*SYSTEM, *installed, str(self.tree))
 
     def sealed(

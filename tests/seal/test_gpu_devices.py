@@ -218,14 +218,20 @@ def test_a_compiler_is_given_with_what_it_was_installed_with_and_nothing_of_a_pe
 ):
     """As of a cluster's modules, of gcc-toolset and of a home folder, which is not given for one that lies in it."""
     home, module = tmp_path / "home", tmp_path / "modules" / "gcc-14"
-    for program in (module / "bin/gcc-14", home / "bin/nvcc", home / ".config/bin/ptxas"):
+    project = tmp_path / "project"
+    for program in (module / "bin/gcc-14", home / "bin/nvcc", home / ".config/bin/ptxas", project / "bin/clang"):
         program.parent.mkdir(parents=True)
         program.touch(mode=0o755)
     (home / "bin/gcc").symlink_to(module / "bin/gcc-14")
     monkeypatch.setenv("HOME", str(home))
-    named = {"PATH": str(home / "bin"), "TRITON_PTXAS_PATH": str(home / ".config/bin/ptxas"), "CC": "gcc -m64"}
+    for folder in (module / "lib", module / "x86_64-linux-gnu", project / "data"):
+        folder.mkdir()
+    path = f"{home / 'bin'}:{project / 'bin'}"
+    named = {"PATH": path, "TRITON_PTXAS_PATH": str(home / ".config/bin/ptxas"), "CC": "gcc -m64"}
     read = base_places(named).read
-    assert {str(module), str(home / "bin/gcc"), str(home / "bin/nvcc"), named["TRITON_PTXAS_PATH"]} <= set(read)
+    assert {str(module / part) for part in ("bin", "lib", "x86_64-linux-gnu")} <= set(read)
+    assert {str(project), str(project / "data")}.isdisjoint(read)
+    assert {str(home / "bin/gcc"), str(home / "bin/nvcc"), named["TRITON_PTXAS_PATH"]} <= set(read)
     assert {str(home), str(home / "bin"), str(home / ".config")}.isdisjoint(read)
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from engine.modules import module_environment
 from engine.run.directory import RunDirectory
+from engine.run.sealing.hearing import Hearing
 from engine.seal import compiling, sealing
 from engine.seal.compiling import compile_libraries
 from engine.seal.policy import environment
@@ -31,7 +32,7 @@ from engine.run.directory import home
 from engine.seal.policy.places import Places
 from engine.seal.sealing import is_sealed, start_sealed
 from engine.spec import parse_spec
-inner, report = start_sealed([sys.executable, "-c", ""], Places(), "required")
+inner, report = start_sealed([sys.executable, "-c", ""], Places(), "best")
 print(json.dumps({"cache": str(cache_root()), "home": str(home()), "sealed": is_sealed(), "inherited": report.inherited,
     "inner": inner.wait(), "environment": dict(os.environ)}))
 """
@@ -71,6 +72,37 @@ def test_a_process_within_a_seal_starts_others_as_they_are(told: Path, monkeypat
     assert not is_sealed(), "the variable alone seals nobody"
 
 
+def test_required_layers_are_not_believed_to_hold_around_a_process_because_a_variable_says_so(told: Path) -> None:
+    """As in a container, whose restrictions are none of ours."""
+    program = """
+from engine.seal.policy.places import Places
+from engine.seal.sealing import SealRefused, is_sealed, start_sealed
+try:
+    start_sealed(["true"], Places(), "required")
+except SealRefused as refused:
+    print(is_sealed(), refused.what)
+"""
+    command = ["setpriv", "--no-new-privs", sys.executable, "-P", "-c", program]
+    environment = module_environment() | {SEALED_VARIABLE: "0 0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("True is required, and finetui was started within a seal"), done.stderr
+    assert "namespace, landlock and seccomp" in done.stdout
+
+
+def test_layers_that_all_hold_around_a_process_are_what_is_required(told: Path) -> None:
+    process, report = start_sealed(["true"], Places(), "best")
+    process.wait()
+    program = (
+        "from engine.seal.policy.places import Places\nfrom engine.seal.sealing import start_sealed\n"
+        "process, report = start_sealed(['true'], Places(), 'required')\nprint(process.wait(), report.inherited)"
+    )
+    done = run_sealed([sys.executable, "-P", "-c", program], Places(), timeout_seconds=60)
+    if report.missing:
+        assert all(each.layer in done.stderr.decode() for each in report.missing)
+    else:
+        assert done.stdout == b"0 True\n", done.stderr
+
+
 def test_secrets_and_the_session_s_addresses_are_taken_out_and_switches_stay() -> None:
     secrets = {
         "HF_TOKEN": "hf_x",
@@ -87,6 +119,14 @@ def test_secrets_and_the_session_s_addresses_are_taken_out_and_switches_stay() -
         "DISPLAY": ":0",
         "TMUX": "/tmp/x",
         "INDEX": "https://me:pw@host/simple",
+        "MYSQL_PWD": "x",
+        "DB_PASS": "x",
+        "GH_PAT": "x",
+        "SLACK_WEBHOOK_URL": "x",
+        "STRIPE_KEY": "x",
+        "SENTRY_DSN": "x",
+        "SVC_CREDENTIALS": "x",
+        "REGISTRY_AUTH": "x",
         "PYTHONSTARTUP": "/x",
     }
     kept = {
@@ -102,6 +142,10 @@ def test_secrets_and_the_session_s_addresses_are_taken_out_and_switches_stay() -
         "PATH": "/usr/bin",
         "LANG": "C.UTF-8",
         "ADDRESS": "https://host/simple",
+        "PWD": "/x",
+        "OLDPWD": "/x",
+        "GIT_AUTHOR_NAME": "A. N. Other",
+        "NCCL_BYPASS": "1",
     }
     found = sealed_environment(secrets | kept)
     assert kept.items() <= found.items()
@@ -217,7 +261,7 @@ def test_what_python_compiles_is_kept_where_it_cannot_be_kept_beside_the_sources
     for module in (environment, compiling):
         monkeypatch.setattr(module, "is_compiled", lambda: False)
     monkeypatch.setattr(compiling, "_MODULES", ("slow_to_compile",))
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     (told / "packages").mkdir()
     source = told / "packages" / "slow_to_compile.py"
     source.write_text("HERE = __cached__")
@@ -273,6 +317,40 @@ def test_a_try_to_get_out_is_told_in_the_log(told: Path) -> None:
     done = run_sealed([sys.executable, "-P", "-c", program], Places(), timeout_seconds=60)
     assert done.stdout == b"refused\n"
     assert b"127.0.0.1" in done.stderr and b"was tried" in done.stderr
+
+
+def test_tries_are_heard_with_file_and_line_or_by_the_kernel_and_counted(told: Path) -> None:
+    script = told / "loader.py"
+    script.write_text(
+        "import ctypes, socket\n"
+        "from engine.run.sealing.lines import tell_from_environment\n"
+        "from engine.seal.proof.guarding import guard_to_log\n"
+        "guard_to_log(tell_from_environment())\n"
+        "for attempt in (socket.socket, lambda: ctypes.CDLL(None).socket(10, 1, 0)) * 2:\n"
+        "    try: attempt()\n"
+        "    except OSError: pass\n"
+    )
+    hearing = Hearing()
+    try:
+        process, report = start_sealed(
+            [sys.executable, "-P", str(script)],
+            Places(read=(str(script),)),
+            "best",
+            pass_fds=[hearing.guard_descriptor],
+            refusals=hearing.refusals_descriptor,
+            env=module_environment() | hearing.variables,
+        )
+        hearing.started()
+        assert process.wait() == 0
+    finally:
+        hearing.close()
+    if "seccomp" not in report.held:
+        pytest.skip(f"this kernel has no seccomp: {report.missing}")
+    facts = hearing.facts()
+    assert facts["count"] == 4, facts
+    by_guard, by_kernel = sorted(facts["tried"])
+    assert "loader.py:6" in by_guard and by_kernel.startswith("socket(AF_INET6, SOCK_STREAM), by ")
+    assert hearing.news().startswith("It tried to reach a network 4 times, and was refused: ") and not hearing.news()
 
 
 def test_a_request_that_no_file_and_no_pipe_holds_at_once_gets_through(told: Path) -> None:

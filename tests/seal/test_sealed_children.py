@@ -207,19 +207,25 @@ def test_a_talk_is_sealed_as_the_run_s_spec_says(person: Person) -> None:
     with ChatSession(run) as session:
         session.start()
         question = {side: [{"role": "user", "content": "Where?"}] for side in ("base", "tuned")}
-        assert list(session.ask(question, max_new_tokens=4))  # type: ignore[arg-type]
+        chunks = list(session.ask(question, max_new_tokens=4))  # type: ignore[arg-type]
         assert session.seal is not None and session.seal.level == "best" and session.seal.held
     seen = _of(person, "engine.serve.chat_worker")
     assert seen["secret"] != "open" and seen["network"] != "open" and not seen["token"] and person.hits() == 0
     (entry,) = _entries(run, "chatted")
     assert entry["seal"]["held"] == list(session.seal.held)
+    if "seccomp" in session.seal.held:
+        (told,) = filter(None, (chunk.tried for chunk in chunks))
+        assert told.startswith("It tried to reach a network") and "socket(AF_INET" in told
+        (entry,) = _entries(run, "way_out")
+        assert entry["during"] == "chat" and entry["count"] >= 1
 
 
 def test_an_export_is_sealed_and_writes_where_it_was_told_to(person: Person) -> None:
     _require_layers()
     run = _run_of(person)
     into = person.folder / "home" / "exports" / "adapter"
-    assert export_run(run, "adapter", into) == into
+    warnings: list[str] = []
+    assert export_run(run, "adapter", into, warn=warnings.append) == into
     assert [path.name for path in into.parent.iterdir()] == ["adapter"]
     seen = _of(person, "engine.export")
     # The folder beside the target is not the child's, though the target was made in it.
@@ -227,6 +233,9 @@ def test_an_export_is_sealed_and_writes_where_it_was_told_to(person: Person) -> 
     assert person.hits() == 0
     (entry,) = _entries(run, "exported")
     assert entry["seal"]["level"] == "best"
+    if "seccomp" in entry["seal"]["held"]:
+        assert entry["ways_out"]["count"] >= 1 and "socket(AF_INET" in entry["ways_out"]["tried"][0]
+        assert len(warnings) == 1 and warnings[0].startswith("It tried to reach a network")
 
 
 def test_a_run_that_requires_the_seal_is_neither_talked_with_nor_exported_without_it(

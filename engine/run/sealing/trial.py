@@ -23,6 +23,8 @@ from profiles.problem import Problem, printable
 
 # What ended one child from outside may well spare the next; what ends three is no chance.
 _MOST_CHILDREN = 3
+# Asked to end, it ends what it has sealed, which is in groups of its own; that takes it milliseconds.
+_ENDING_SECONDS = 1.0
 # The kernel ends what was killed within milliseconds.
 _KILLED_SECONDS = 5.0
 
@@ -105,6 +107,10 @@ class Trial:
 
     def close(self) -> None:
         """End it, with all that it started."""
+        if self._child.returncode is None:
+            self._child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(_ENDING_SECONDS)
         if self._child.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)

@@ -9,6 +9,7 @@ problem {where, what, fix}: the run's settings cannot be used.
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,8 @@ from profiles.problem import Problem
 
 def main(path: str, level: str, supervisor: str) -> None:
     end_with(int(supervisor))
+    # By way of all that was begun, so that what was sealed ends as well.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     keep_data_out_of_errors()
     assert level in LEVELS, level
     send = take_stdout()

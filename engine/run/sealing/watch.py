@@ -13,7 +13,8 @@ from engine.run.sealing.trial import Prepared
 from engine.run.sealing.ways_out import WaysOut, process_name
 from engine.run.sealing.words import names, seal_text
 from engine.run.telemetry.recording import Recording
-from engine.seal.proof.kernel_word import NO_ROUTE_COUNTERS, Evidence, NetworkFiles, evidence
+from engine.seal.proof.evidence import Evidence
+from engine.seal.proof.kernel_word import NO_ROUTE_COUNTERS, NetworkFiles, evidence
 from engine.seal.proof.refusals import MOST_TRIES
 
 # Asking takes some milliseconds and two lines on the disk. A run that saves after each step would ask all the time.

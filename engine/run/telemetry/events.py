@@ -12,7 +12,7 @@ queued      needed_bytes, free_bytes, usable_bytes, total_bytes, reserve_bytes, 
 seal        number (of the attempt), level (required | best | off), layers [{layer, held, detail, why, fix,
             milliseconds}], milliseconds (what the sealing took), probes {tried, refused, open [{name, answer}], hits
             (on the listener outside), control (whether the listener was reached from outside), seconds}, or null where
-            none were tried, evidence (of the worker: see engine.seal.proof.kernel_word), text: what keeps the worker
+            none were tried, evidence (of the worker: see engine.seal.proof.evidence), text: what keeps the worker
             that starts from the network, and how that was tried; changed [text]: what the kernel says otherwise than it
             should be; comes after the attempt's own event
 seal_check  when (checkpoint | end), step, evidence, changed [text] (what is not as it was at the start; none is good)

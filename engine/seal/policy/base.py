@@ -140,5 +140,5 @@ def _compilers(environment: Mapping[str, str]) -> Iterator[str]:
             continue
         yield found
         prefix = Path(found).resolve().parent.parent
-        parts = (str(path) for part in _COMPILERS_PARTS for path in prefix.glob(part))
-        yield from (part for part in parts if not _is_too_much(part) and not is_secret(part))
+        if not _is_too_much(str(prefix)) and not is_secret(str(prefix)):
+            yield from (str(path) for part in _COMPILERS_PARTS for path in prefix.glob(part))

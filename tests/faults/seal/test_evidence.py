@@ -15,7 +15,8 @@ import pytest
 from fault_ledger import Ledger
 from waiting import wait_until
 
-from engine.seal.proof.kernel_word import Evidence, NetworkFiles, evidence
+from engine.seal.proof.evidence import Evidence
+from engine.seal.proof.kernel_word import NetworkFiles, evidence
 from engine.seal.request import LAYERS
 
 WORKER, HELPER, OURS = 500, 501, 7
