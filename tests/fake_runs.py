@@ -42,6 +42,16 @@ def spec(home: Path) -> RunSpec:
 
 
 @pytest.fixture
+def unsealed(spec: RunSpec) -> RunSpec:
+    """`spec` without a seal, for what starts many workers and is not about them: to try a seal takes a second each."""
+    return without_seal(spec)
+
+
+def without_seal(spec: RunSpec) -> RunSpec:
+    return spec.model_copy(update={"privacy": spec.privacy.model_copy(update={"seal": "off"})})
+
+
+@pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Sets what workers started from here on do: lists of an action of FakeWorker and its arguments."""
 

@@ -255,3 +255,4 @@ def _finish_journal(run: Any, output: str) -> None:
     journal.append("evaluation", when="after", step=2, held_out_loss=4.2, exact_match=1.0, answers=1)
     journal.append("output", name=output, path=f"outputs/{output}")
     journal.append("end", outcome="finished", why="", step=2)
+    journal.close()

@@ -85,7 +85,13 @@ def spoilt(good: Path, folder: Path, spoil: Spoil) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("case", UNREADABLE)
+# Where memory runs out each reader takes seconds to get there: one of the two ways stands for both.
+SLOW = {"memory by its frame"}
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] if case in SLOW else []) for case in UNREADABLE]
+)
 def test_it_is_refused_by_every_reader_before_that_reads_it(good: Path, tmp_path: Path, case: str):
     spoil, expected = UNREADABLE[case]
     folder = spoilt(good, tmp_path / "model", spoil)

@@ -50,7 +50,7 @@ def tuned_logits(run: Any, adapter: Path, dtype: str = "float32") -> Any:
     [
         ("llama", True),
         pytest.param("gemma3", True, marks=SLOW),
-        ("mixtral", False),
+        pytest.param("mixtral", False, marks=SLOW),
         *(pytest.param(*each, marks=SLOW) for each in (("llama", False), ("qwen3", True), ("gpt2", True))),
     ],
 )

@@ -42,6 +42,7 @@ def trained(tmp_path: Path, objective: str, kind: str, method: str, family: Any 
     for event in events:
         if event["kind"] == "evaluation":
             journal.append("evaluation", **{name: value for name, value in event.items() if name != "kind"})
+    journal.close()
     (after,) = [event for event in events if event["kind"] == "evaluation" and event["when"] == "after"]
     return run, [json.loads(line) for line in held_out.read_text().splitlines()], after["metrics"]
 
@@ -50,7 +51,7 @@ def trained(tmp_path: Path, objective: str, kind: str, method: str, family: Any 
     ("kind", "method", "family", "to"),
     [
         ("labels", "lora", "llama", "adapter"),
-        ("labels", "qlora", "qwen3", "merged"),
+        pytest.param("labels", "qlora", "qwen3", "merged", marks=pytest.mark.slow),
         ("several_labels", "lora", "gemma3", "merged"),
         ("several_labels", "partial", "gpt2", "merged"),
         ("labels", "full", "llama", "merged"),
@@ -95,7 +96,12 @@ def test_a_classifier_says_elsewhere_what_it_said_in_the_run(
 
 @pytest.mark.parametrize(
     ("method", "to", "pooling"),
-    [("lora", "adapter", "mean"), ("lora", "merged", "last"), ("qlora", "merged", "mean"), ("full", "merged", "mean")],
+    [
+        ("lora", "adapter", "mean"),
+        ("lora", "merged", "last"),
+        pytest.param("qlora", "merged", "mean", marks=pytest.mark.slow),
+        ("full", "merged", "mean"),
+    ],
 )
 def test_vectors_are_elsewhere_what_they_were_in_the_run(tmp_path: Path, method: str, to: Any, pooling: str) -> None:
     run, rows, metrics = trained(tmp_path, "embedding", "similar", method, pooling=pooling)

@@ -1,3 +1,3 @@
 """Runs in a home of their own, with a fake worker in place of the trainer, for the tests that ask for them."""
 
-from fake_runs import home, script, spec  # noqa: F401
+from fake_runs import home, script, spec, unsealed  # noqa: F401

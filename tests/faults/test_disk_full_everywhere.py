@@ -28,7 +28,7 @@ from profiles.problem import Problem
 KIND = "disk full at one write"
 
 
-@pytest.mark.parametrize("every", [89, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [131, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_worker_that_meets_a_full_disk_waits_or_ends_in_words_and_the_end_is_the_same(
     tmp_path: Path, ledger: Ledger, every: int
 ):
@@ -44,7 +44,7 @@ def test_a_worker_that_meets_a_full_disk_waits_or_ends_in_words_and_the_end_is_t
 
     with ThreadPoolExecutor(shares) as pool:
         outcomes = [outcome for told in pool.map(told_by, range(shares)) for outcome in told]
-    assert len(outcomes) > 4
+    assert len(outcomes) > 2
     for outcome in outcomes:
         ledger.injected(KIND)
         ledger.resumed(KIND, outcome["exact"])
@@ -55,7 +55,7 @@ def test_a_worker_that_meets_a_full_disk_waits_or_ends_in_words_and_the_end_is_t
             assert "the disk is full" in outcome["why"], outcome
 
 
-@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [23, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_supervisor_that_meets_a_full_disk_goes_on_or_is_not_started(
     tmp_path: Path,
     spec: RunSpec,

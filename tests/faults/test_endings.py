@@ -166,10 +166,12 @@ def test_what_another_try_would_meet_again_ends_the_run_at_once(
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_at_the_ladders_end_it_is_told_whose_memory_it_was(spec: RunSpec, script: Script, ledger: Ledger, device: str):
+def test_at_the_ladders_end_it_is_told_whose_memory_it_was(
+    unsealed: RunSpec, script: Script, ledger: Ledger, device: str
+):
     text = {"where": "evaluation", "what": "out of memory", "device": device}
     script(["send", "out_of_memory", text], ["leave", 3])
-    run = launch(spec)
+    run = launch(unsealed)
     summary = ended(run)
     assert summary.cause == ("gpu_memory" if device == "cuda" else "host_memory")
     assert ("GPU memory" if device == "cuda" else "RAM") in summary.remedy

@@ -227,6 +227,7 @@ def expect_finished_with_fewer_rows(run: RunDirectory) -> None:
     assert micro_batch < 16 and micro_batch * accumulation == 16
 
 
+@pytest.mark.slow
 def test_a_worker_at_the_limit_of_its_address_space_goes_on_in_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run = run_to_its_end(a_wide_step(tmp_path), monkeypatch, address_space_mib=500)
     expect_finished_with_fewer_rows(run)

@@ -7,6 +7,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ def test_a_flipped_bit_anywhere_in_a_line_is_noticed_and_costs_no_other_line(
             # With its newline gone a line joins the next; both are whole in there.
             assert events == (written if place == starts[index + 1] - 1 else others), place
             assert 1 <= damaged <= 2, "a bit that makes a newline makes two damaged lines"
-            assert JournalWriter(path).append("step", step=1)["seq"] == len(written) + 1
+            with closing(JournalWriter(path)) as writer:
+                assert writer.append("step", step=1)["seq"] == len(written) + 1
             if place % 40 == 0:
                 assert read_state(run).damaged == damaged + 1  # the step just written lacks what a step has
             flips += 1

@@ -88,9 +88,9 @@ def deque_of_nothing():
 
 
 @pytest.mark.parametrize("where", ["step", "evaluation", "saving"])
-def test_the_ladder_ends_and_says_what_was_tried(spec: RunSpec, script: Script, where: str):
+def test_the_ladder_ends_and_says_what_was_tried(unsealed: RunSpec, script: Script, where: str):
     script(["need", where, "train.micro_batch", 0])
-    run = launch(spec)
+    run = launch(unsealed)
     end = end_of(run)
     wait_for_end(run)
     rungs, attempts = of_kind(run, "ladder"), of_kind(run, "attempt")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import supervise
+from fake_runs import without_seal
 from waiting import end_of, events_of, wait_until
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "profiles"))
@@ -73,11 +74,17 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Memory:
 
 
 @pytest.fixture
-def spec(home: Path, tmp_path: Path) -> RunSpec:
+def sealed(home: Path, tmp_path: Path) -> RunSpec:
+    """Its seal is tried once its turn has come, which takes a second, and it counts as one that trains meanwhile."""
     model = make_model(tmp_path / "model", LLAMA)
     return parse_spec(
         {"name": "notes", "model": {"path": str(model)}, "data": {"train": ["/data/train.jsonl"]}}, "test"
     )
+
+
+@pytest.fixture
+def spec(sealed: RunSpec) -> RunSpec:
+    return without_seal(sealed)
 
 
 def wait_for_end(run: RunDirectory) -> None:
@@ -107,12 +114,12 @@ def is_training(run: RunDirectory) -> bool:
     return liveness(run) == "live" and read_state(run).step > 0
 
 
-def test_runs_wait_for_memory_and_start_by_themselves_the_oldest_first(spec: RunSpec, script: Script, memory: Memory):
+def test_runs_wait_for_memory_and_start_by_themselves_the_oldest_first(sealed: RunSpec, script: Script, memory: Memory):
     script(LONG)
-    needed = room_for(spec).needed_bytes
-    first = launch(spec, wait=True)
+    needed = room_for(sealed).needed_bytes
+    first = launch(sealed, wait=True)
     wait_until(lambda: is_queued(first))
-    second = launch(spec, wait=True)
+    second = launch(sealed, wait=True)
     wait_until(lambda: is_queued(second) and read_state(second).queued["ahead"] == 1)
 
     summary, state = summarise(first), read_state(first)
@@ -125,7 +132,7 @@ def test_runs_wait_for_memory_and_start_by_themselves_the_oldest_first(spec: Run
         ask(first, "save")
 
     # Enough for one: the first takes it, and what it was promised is not free for the second.
-    memory.set_free(enough_for_one(spec) + needed // 2)
+    memory.set_free(enough_for_one(sealed) + needed // 2)
     wait_until(lambda: is_training(first))
     wait_until(lambda: read_state(second).queued.get("ahead") == 0)
     assert is_queued(second) and summarise(first).state == "running"
@@ -164,15 +171,15 @@ def test_a_run_that_waits_can_be_stopped_and_resumed(spec: RunSpec, script: Scri
 
 
 def test_one_that_waits_starts_when_a_live_one_ends_and_goes_down_where_memory_was_taken_again(
-    spec: RunSpec, script: Script, memory: Memory
+    sealed: RunSpec, script: Script, memory: Memory
 ):
-    needed, free = room_for(spec).needed_bytes, enough_for_one(spec)
+    needed, free = room_for(sealed).needed_bytes, enough_for_one(sealed)
     memory.set_free(free)
     script(["send", "plan", {"device": "cpu", "predicted_peak_bytes": needed}], LONG)
-    live = launch(spec)  # it does not wait; what it is going to take is not free for the others
+    live = launch(sealed)  # it does not wait; what it is going to take is not free for the others
     wait_until(lambda: is_training(live) and live.claim_path.exists())
     script(["need", "step", "train.gradient_accumulation", 4], ["train", 3, 0])
-    fewer = spec.model_copy(update={"train": spec.train.model_copy(update={"micro_batch": 4})})
+    fewer = sealed.model_copy(update={"train": sealed.train.model_copy(update={"micro_batch": 4})})
     second = launch(fewer, wait=True, beside=True)
     wait_until(lambda: is_queued(second) and read_state(second).queued)
     assert read_state(second).queued["usable_bytes"] < needed
@@ -399,14 +406,14 @@ time.sleep(600)
 
 
 def test_with_their_starters_session_gone_one_that_fails_does_not_hold_up_the_rest(
-    spec: RunSpec, script: Script, memory: Memory, tmp_path: Path
+    sealed: RunSpec, script: Script, memory: Memory, tmp_path: Path
 ):
     commands = []
     bad = [["send", "problem", {"where": "bad.jsonl", "what": "has no row", "fix": "Give another."}], ["leave", 1]]
     for actions in (bad, [["train", 3, 0]], [["train", 3, 0]]):
         script(*actions)
         commands.append(os.environ[COMMAND_VARIABLE])
-    (tmp_path / "spec.toml").write_text(spec.to_toml())
+    (tmp_path / "spec.toml").write_text(sealed.to_toml())
     starter = subprocess.Popen(
         [
             sys.executable,

@@ -129,7 +129,11 @@ def test_greedy_answers_equal_generate_over_turns_long_prompts_and_invalid_bytes
 
 @pytest.mark.parametrize(
     ("method", "family", "template"),
-    [("qlora", "llama", "chatml"), ("lora", "gemma3", "gemma"), ("full", "qwen3", "chatml")],
+    [
+        ("lora", "gemma3", "gemma"),
+        pytest.param("qlora", "llama", "chatml", marks=pytest.mark.slow),
+        pytest.param("full", "qwen3", "chatml", marks=pytest.mark.slow),
+    ],
 )
 def test_other_methods_and_families_answer_as_generate_does(
     tmp_path: Path, method: Any, family: Any, template: Any
@@ -239,7 +243,10 @@ def test_a_template_that_refuses_a_message_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("row", "question"),
-    [({"prompt": "How?", "completion": "So."}, "How are you?"), ({"text": "How? So."}, "How are you?\n")],
+    [
+        ({"prompt": "How?", "completion": "So."}, "How are you?"),
+        pytest.param({"text": "How? So."}, "How are you?\n", marks=pytest.mark.slow),
+    ],
 )
 def test_without_a_template_text_is_continued_as_it_was_learned(
     tmp_path: Path, row: dict[str, str], question: str

@@ -14,6 +14,7 @@ from profiles.problem import Problem
 from tui.screens.data import DataScreen
 from tui.screens.new_run import NewRunScreen
 from tui.terminal import Terminal
+from tui.widgets.data import flow
 from tui.widgets.data.board import DataChoice
 from tui.widgets.data.sample import SampleView
 from tui.widgets.new_run.places import Place
@@ -287,20 +288,25 @@ async def test_nothing_is_drawn_when_nothing_changes(data: FakeData, monkeypatch
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 50)], ids=["80x24", "200x50"])
 @pytest.mark.parametrize("view", ["sample", "xray", "lengths", "columns", "report", "mix"])
-def test_picture(snap_compare, data: FakeData, view: str, size: tuple[int, int]) -> None:
-    assert snap_compare(start(data), terminal_size=size, run_before=picture_of(view))
+def test_picture(
+    snap_compare, data: FakeData, monkeypatch: pytest.MonkeyPatch, view: str, size: tuple[int, int]
+) -> None:
+    assert snap_compare(start(data), terminal_size=size, run_before=picture_of(view, monkeypatch))
 
 
 @pytest.mark.parametrize("view", ["xray", "lengths"])
-def test_picture_in_plain_ascii(snap_compare, data: FakeData, view: str) -> None:
-    assert snap_compare(start(data, PLAIN_TERMINAL), terminal_size=(80, 24), run_before=picture_of(view))
+def test_picture_in_plain_ascii(snap_compare, data: FakeData, monkeypatch: pytest.MonkeyPatch, view: str) -> None:
+    before = picture_of(view, monkeypatch)
+    assert snap_compare(start(data, PLAIN_TERMINAL), terminal_size=(80, 24), run_before=before)
 
 
-def picture_of(view: str):
+def picture_of(view: str, monkeypatch: pytest.MonkeyPatch):
     async def before(pilot) -> None:
         screen = await reach_sample(pilot)
         await choose_model(pilot)
-        await pilot.press("t", *["left"] * 6)
+        await pilot.press("t", *["left"] * 5)
+        monkeypatch.setattr(flow, "PREPARE_SECONDS", 0.01)  # it need not wait for a next key: there is none
+        await pilot.press("left")
         await until(pilot, lambda: "held out" in screen_text(pilot.app))  # all rows are prepared
         if view == "xray":
             await pilot.press("s", *["j"] * 19)

@@ -111,7 +111,10 @@ class Refusals:
 
         def answer() -> None:
             while (descriptor := self.fileno()) >= 0:
-                ready, _, _ = select.select([descriptor, over_reader], [], [])
+                poll = select.poll()  # select knows no descriptor from 1,024 on
+                poll.register(descriptor, select.POLLIN)
+                poll.register(over_reader, select.POLLIN)
+                ready = [number for number, _ in poll.poll()]
                 tried.extend(self.take())
                 if over_reader in ready:
                     return
