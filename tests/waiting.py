@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.run.directory import RunDirectory
+from engine.run.liveness import liveness
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first true value of `condition`, asked again and again; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -24,6 +25,18 @@ def events_of(run: RunDirectory) -> list[dict[str, Any]]:
     return [json.loads(line) for line in run.events_path.read_bytes().split(b"\n")[:-1]]
 
 
+def told(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
+    """The events of one kind."""
+    return [event for event in events_of(run) if event["kind"] == kind]
+
+
 def end_of(run: RunDirectory) -> dict[str, Any]:
     """The end event, waited for."""
     return wait_until(lambda: next((event for event in events_of(run) if event["kind"] == "end"), None))
+
+
+def wait_for_end(run: RunDirectory) -> dict[str, Any]:
+    """The end event, once the engine is gone as well."""
+    end = end_of(run)
+    wait_until(lambda: liveness(run) != "live")
+    return end

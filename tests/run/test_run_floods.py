@@ -14,7 +14,7 @@ import flooded
 import psutil
 import pytest
 from recorded_runs import audit_of
-from waiting import end_of, events_of, wait_until
+from waiting import events_of, told, wait_for_end, wait_until
 
 from engine.modules import module_environment
 from engine.run.control import ask
@@ -22,7 +22,6 @@ from engine.run.creating import create_run
 from engine.run.directory import RunDirectory
 from engine.run.evidence.lineage import read_lineage
 from engine.run.launch import launch
-from engine.run.liveness import liveness
 from engine.run.processes.allowance import OFTEN, SAVES, SELDOM, Allowance
 from engine.run.telemetry.folding import fold
 from engine.run.telemetry.reading import read_state
@@ -80,16 +79,6 @@ def start(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunDi
         return run
 
     return start_run
-
-
-def told(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
-    return [event for event in events_of(run) if event["kind"] == kind]
-
-
-def wait_for_end(run: RunDirectory) -> dict[str, Any]:
-    end = end_of(run)
-    wait_until(lambda: liveness(run) != "live")
-    return end
 
 
 @pytest.mark.parametrize(

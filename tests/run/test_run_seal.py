@@ -16,7 +16,7 @@ from typing import Any
 import leak
 import psutil
 import pytest
-from waiting import end_of, events_of, wait_until
+from waiting import end_of, told, wait_for_end, wait_until
 
 from engine.modules import module_environment
 from engine.run.control import ask
@@ -51,16 +51,6 @@ library.socket(2, 1, 0)
 
 def sealed_at(spec: RunSpec, level: Level) -> RunSpec:
     return spec.model_copy(update={"privacy": spec.privacy.model_copy(update={"seal": level})})
-
-
-def told(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
-    return [event for event in events_of(run) if event["kind"] == kind]
-
-
-def wait_for_end(run: RunDirectory) -> dict[str, Any]:
-    end = end_of(run)
-    wait_until(lambda: liveness(run) != "live")
-    return end
 
 
 @needs_all
