@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from engine.fit import models, shapes
 from engine.fit.models import find_model
 from engine.fit.shapes_child import describe
+from engine.seal import sealing
 from profiles.geometry import Geometry
 from profiles.model_catalogue import catalogue_models
 from profiles.problem import Problem
@@ -168,7 +168,7 @@ def test_what_no_formula_covers_is_asked_once(home: Path, monkeypatch: pytest.Mo
     assert (geometry.config.kv_heads, geometry.config.activation) == (1, "gelu")
     assert geometry.parameters == sum(map(_elements, describe(FALCON)["tensors"].values()))
     assert geometry.linear_shapes["transformer.h.0.self_attention.query_key_value"] == (64, 64 + 2 * 16)
-    monkeypatch.setattr(subprocess, "Popen", no_child)
+    monkeypatch.setattr(sealing, "GroupProcess", no_child)
     assert find_model(path) == geometry
     (kept,) = (home / "home" / "cache" / "shapes").iterdir()
     kept.write_text('{"tensors": [1]}')
@@ -208,7 +208,7 @@ def test_what_transformers_cannot_build_is_told(home: Path) -> None:
 
 
 def test_what_is_plainly_wrong_starts_no_child(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subprocess, "Popen", no_child)
+    monkeypatch.setattr(sealing, "GroupProcess", no_child)
     for changes, field in (({"num_hidden_layers": 10**9}, "num_hidden_layers"), ({"model_type": ["a"]}, "model_type")):
         with pytest.raises(Problem, match=field):
             find_model(folder(home, FALCON | changes))

@@ -16,6 +16,7 @@ from engine.fit.models import find_model
 from engine.fit.replay import Replayed, cached_replay, replay, replay_many
 from engine.modules import module_environment
 from engine.offline import set_offline
+from engine.seal import sealing
 from profiles.geometry import Geometry
 from profiles.memory import estimate
 from profiles.problem import Problem
@@ -98,7 +99,7 @@ def test_a_replay_counts_what_a_real_step_holds_and_is_kept(tmp_path: Path, monk
         assert replayed is not None
         assert replayed.allocated_bytes == max(replayed.phases.values())
         assert replayed.allocated_bytes == pytest.approx(real_peak(geometry.path, settings), rel=0.01)
-    monkeypatch.setattr(subprocess, "Popen", None)  # a child cannot be started any more
+    monkeypatch.setattr(sealing, "GroupProcess", None)  # a child cannot be started any more
     assert replay(geometry, LORA) == found[0] == cached_replay(geometry, LORA)
     assert replay(geometry, replace(LORA, answers=8)) == found[0], "answers are no part of a step"
     assert cached_replay(geometry, replace(LORA, rank=8)) is None
@@ -167,13 +168,13 @@ def test_what_cannot_be_replayed_is_a_problem(tmp_path: Path) -> None:
 def test_a_cancelled_replay_leaves_no_child_and_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     geometry = geometry_of(tmp_path / "model", CONFIG)
     children: list[subprocess.Popen[bytes]] = []
-    start = subprocess.Popen
+    start = sealing.GroupProcess
 
     def remembering(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
         children.append(start(*arguments, **options))
         return children[-1]
 
-    monkeypatch.setattr(subprocess, "Popen", remembering)
+    monkeypatch.setattr(sealing, "GroupProcess", remembering)
     cancelled = threading.Event()
     cancelled.set()
 

@@ -146,4 +146,4 @@ def test_whatever_a_message_holds_it_is_written_or_told(tmp_path: Path):
     assert events[0].items() >= {"self": 1, "fields": 2, "values": [None, "\ud800"]}.items()
     assert events[1]["text"] == "a note event was nested too deeply to be written"
     state = read_state(run)
-    assert state == recording.state() and state.damaged == 1 and len(state.notes[-1]) == 17 << 20
+    assert state == recording.state() and state.damaged == 1 and len(state.notes[-1]) == 4_000
