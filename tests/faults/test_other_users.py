@@ -78,7 +78,8 @@ def test_whatever_the_umask_nothing_is_open_but_what_is_handed_over(
     assert started.status == 0, started.stderr
     watched = finetui("watch", "latest", before=_OPEN_UMASK)
     assert watched.status == 0, watched.stdout + watched.stderr
-    finetui("chat", "latest", "--ask", "Where?", before=_OPEN_UMASK)
+    talked = finetui("chat", "latest", "--once", "Where?", "--max-new-tokens", "4", before=_OPEN_UMASK)
+    assert talked.status == 0, talked.stderr
     out = tmp_path / "out" / "adapter"
     exported = finetui("export", "latest", "--to", "adapter", "--into", out, before=_OPEN_UMASK)
     assert exported.status == 0, exported.stderr
