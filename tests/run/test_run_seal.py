@@ -54,9 +54,15 @@ def sealed_at(spec: RunSpec, level: Level) -> RunSpec:
 
 
 @needs_all
-def test_a_sealed_run_tells_what_holds_how_it_was_tried_and_that_it_stayed_so(spec: RunSpec, script: Script):
-    script(["take", 2, 0], ["save"], ["finish"])
+def test_a_sealed_run_tells_what_holds_how_it_was_tried_and_that_it_stayed_so(
+    spec: RunSpec, script: Script, tmp_path: Path
+):
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    script(["idle_until", str(go)], ["take", 2, 0], ["save"], ["finish"])
     run = launch(sealed_at(spec, "required"))
+    wait_until(lambda: told(run, "seal"))  # of a worker that has ended the kernel says less
+    go.write_text("")
     assert wait_for_end(run)["outcome"] == "finished"
     (seal,) = told(run, "seal")
     assert [each["layer"] for each in seal["layers"] if each["held"]] == list(LAYERS)
