@@ -23,7 +23,10 @@ tree = sys.argv[1]
 sys.path[:0] = [tree, tree + "/tests"]
 import tiny, torch
 from training import build_setup, make_spec, write_chats
-from engine.run.creating import create_run
+try:
+    from engine.run.creating import create_run
+except ImportError:
+    from engine.run.directory import create_run
 try:
     from engine.run.processes.channel import MemoryChannel
 except ImportError:
