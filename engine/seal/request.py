@@ -19,9 +19,6 @@ several devices that work together; it needs the namespace."""
 LEVELS: tuple[Level, ...] = get_args(Level)
 LAYERS: tuple[Layer, ...] = get_args(Layer)
 
-REFUSED_STATUS = 125
-"""The launcher's exit status when a layer that was required does not hold: nothing was started."""
-
 
 @dataclass(frozen=True, slots=True)
 class SealRequest:

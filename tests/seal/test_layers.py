@@ -15,7 +15,8 @@ from launching import Account, network_of_mine
 
 from engine.modules import module_environment
 from engine.seal.ability import ability
-from engine.seal.request import LAYERS, REFUSED_STATUS, Layer
+from engine.seal.layers.launch import REFUSED_STATUS
+from engine.seal.request import LAYERS, Layer
 
 # What a process may try, one answer each: "open", or the name of the error.
 TRIES = """

@@ -23,9 +23,10 @@ from test_layers import require_here
 from engine.seal.ability import ability
 from engine.seal.layers import landlock, linux, remedies
 from engine.seal.layers.bpf import Program
+from engine.seal.layers.launch import REFUSED_STATUS
 from engine.seal.proof.refusals import Refusals, socket_pair
 from engine.seal.report import LayerReport, SealReport
-from engine.seal.request import LAYERS, REFUSED_STATUS
+from engine.seal.request import LAYERS
 
 ALLOW, ERROR = 0x7FFF0000, 0x50000
 NO_NEW_PRIVILEGES, DUMPABLE, NEW_USERS, NEW_LISTENER = 38, 4, 0x10000000, 8

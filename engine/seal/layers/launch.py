@@ -21,7 +21,7 @@ _NAMES: dict[Layer, str] = {
     "landlock": "Landlock",
     "seccomp": "filters of system calls",
 }
-_REFUSED, _NOT_STARTED = 125, 127
+REFUSED_STATUS, _NOT_STARTED = 125, 127
 PEAK_MARK_VARIABLE = "FINETUI_PEAK_MARK"
 """In a sealed process: a descriptor of its own /proc/self/clear_refs."""
 _OWN_THREADS = "/proc/self/task"
@@ -82,7 +82,7 @@ class Sealing:
             left = left[os.write(self.request.report, left) :]
         os.set_inheritable(self.request.report, False)
         if refused:
-            sys.exit(_REFUSED)
+            sys.exit(REFUSED_STATUS)
 
     def _note(self, layer: Layer, held: bool, detail: dict[str, object], why: str, fix: str, since: float) -> None:
         values = {"layer": layer, "held": held, "detail": detail, "why": why, "fix": fix}
