@@ -183,7 +183,13 @@ class DataWork:
 
     def _tell(self, done: Callable[..., None], *found: object) -> None:
         if not get_current_worker().is_cancelled:
-            self._screen.app.call_from_thread(done, *found)
+            self._screen.app.call_from_thread(self._deliver, done, *found)
+
+    def _deliver(self, done: Callable[..., None], *found: object) -> None:
+        """On the event loop. What comes while the screen or the app closes finds no widgets any more."""
+        screen = self._screen
+        if screen.app.is_running and screen.is_running and screen.is_attached:
+            done(*found)
 
     def _characters(self, source: Source, is_cancelled: Callable[[], bool]) -> Counter[int]:
         read = search(self._sources.rows(source), Wanted(), ROWS_COUNTED, is_cancelled)
