@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from engine.run.directory import RunDirectory
 from engine.run.endings.causes import Ending
 from engine.run.sealing.refusing import ending_of_refusal, unsealed
 from engine.run.telemetry.records import from_line
+from engine.seal.group import GroupProcess
 from engine.seal.policy.places import Places
 from engine.seal.request import Level
 from profiles.problem import Problem, printable
@@ -112,22 +112,20 @@ class Trial:
             with suppress(subprocess.TimeoutExpired):
                 self._child.wait(_ENDING_SECONDS)
         if self._child.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.kill()
             with suppress(subprocess.TimeoutExpired):  # it hangs in a driver: nobody waits for that
                 self._child.wait(_KILLED_SECONDS)
         if self._child.stdout is not None:
             self._child.stdout.close()
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> GroupProcess:
         self._children += 1
-        child = subprocess.Popen(
+        child = GroupProcess(
             module_command("engine.run.sealing.trial_child", str(self._run.path), self._level, str(os.getpid())),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             env=module_environment(),
             cwd="/",
-            process_group=0,  # so that what it started ends with it
         )
         assert child.stdout is not None
         os.set_blocking(child.stdout.fileno(), False)

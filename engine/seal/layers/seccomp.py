@@ -206,13 +206,14 @@ def program(machine: str, sockets: Sockets, told: bool = False, others: tuple[La
     filter_.label("clone refused")
     filter_.answer(ERROR | errno.EPERM)
 
-    filter_.label("ioctl")
-    filter_.load(_low(1))
-    for request in TERMINAL_INPUT:
-        filter_.equal(request, then="ioctl refused")
-    filter_.answer(ALLOW)
-    filter_.label("ioctl refused")
-    filter_.answer(ERROR | errno.EPERM)
+    for name, refused in (("ioctl", TERMINAL_INPUT), ("fcntl", HOLDING)):
+        filter_.label(name)
+        filter_.load(_low(1))
+        for each in refused:
+            filter_.equal(each, then=f"{name} refused")
+        filter_.answer(ALLOW)
+        filter_.label(f"{name} refused")
+        filter_.answer(ERROR | errno.EPERM)
 
     filter_.label("prctl")
     filter_.load(_low(0))
@@ -220,14 +221,6 @@ def program(machine: str, sockets: Sockets, told: bool = False, others: tuple[La
     filter_.answer(ERROR | SEALED_ANSWER | sum(_WITH.get(each, 0) for each in others))
     filter_.label("prctl allowed")
     filter_.answer(ALLOW)
-
-    filter_.label("fcntl")
-    filter_.load(_low(1))
-    for command in HOLDING:
-        filter_.equal(command, then="fcntl refused")
-    filter_.answer(ALLOW)
-    filter_.label("fcntl refused")
-    filter_.answer(ERROR | errno.EPERM)
 
     for name, own in STEERING:
         filter_.label(name)

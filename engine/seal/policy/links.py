@@ -27,7 +27,7 @@ _NEVER_FOLLOWED = (
     *("/etc", "/proc", "/sys", "/dev", "/run", "/boot", "/root/.ssh"),
 )
 # Of those, where disks are mounted that a person plugged in, and where what is worked with lies in memory.
-_FOLLOWED_ALL_THE_SAME = ("/run/media", "/run/mount", "/dev/shm")
+_FOLLOWED_ALL_THE_SAME = frozenset(("/run/media", "/run/mount", "/dev/shm"))
 
 
 def with_links(path: Path | str) -> list[str]:
@@ -100,9 +100,9 @@ def holds_secrets(folder: str) -> bool:
 
 def is_secret(path: str) -> bool:
     """Whether `path`, named without a link, is or lies in a place into which no link is followed."""
-    secrets = _secret_places(_homes(os.environ.get("HOME")))
-    if _is_within(os.path.dirname(path), frozenset(_FOLLOWED_ALL_THE_SAME)):
+    if _is_within(os.path.dirname(path), _FOLLOWED_ALL_THE_SAME):
         return False
+    secrets = _secret_places(_homes(os.environ.get("HOME")))
     return path in secrets or _is_within(os.path.dirname(path), secrets)
 
 
