@@ -54,8 +54,10 @@ def test_nothing_that_names_the_data_is_left_but_what_was_told(
     assert finetui("purge", run.name).status == 2  # nobody is there to be asked
     assert verify(run).holds
     library_caches(run.name).mkdir(parents=True, exist_ok=True)
+    (library_caches(run.name) / "kernel.so").write_bytes(bytes(3 << 20))
     done = finetui("purge", run.name, "--yes")
     assert done.status == 0, done.stderr
+    assert "what libraries compiled for it, 3.0 MiB" in done.stdout
     assert not library_caches(run.name).exists()
     for remains in (recorded / "exported", recorded / "base", recorded / f"{_CANARY.decode()}.jsonl", "backups"):
         assert str(remains) in done.stdout

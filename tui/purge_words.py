@@ -22,6 +22,8 @@ def going_lines(plan: PurgePlan) -> Iterator[str]:
     if plan.caches.files:
         files = counted(len(plan.caches.files), "file")
         yield f"what the cache holds of its data, {files}, {bytes_text(plan.cache_bytes)}"
+    if plan.libraries_bytes:
+        yield f"what libraries compiled for it, {bytes_text(plan.libraries_bytes)}"
 
 
 def remaining_lines(plan: PurgePlan) -> Iterator[str]:

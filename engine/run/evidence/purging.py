@@ -44,10 +44,12 @@ class PurgePlan:
     entries: int
     head: str
     """Of the audit log, which goes with the run: the home's log of purges keeps it."""
+    libraries_bytes: int = 0
+    """What libraries compiled for the run."""
 
     @property
     def bytes(self) -> int:
-        return self.folder_bytes + self.cache_bytes
+        return self.folder_bytes + self.cache_bytes + self.libraries_bytes
 
 
 def plan_purge(run: RunDirectory) -> PurgePlan:
@@ -71,6 +73,7 @@ def plan_purge(run: RunDirectory) -> PurgePlan:
             data=tuple(path for path in data if path not in caches.files),
             entries=len(chain.entries),
             head=chain.head,
+            libraries_bytes=sum(path.lstat().st_size for path in _files_in(library_caches(run.name))),
         )
     except OSError as error:
         raise disk_problem(run.path, error) from None
@@ -159,7 +162,6 @@ def _remove(note: Path) -> None:
         with suppress(OSError):
             path.parent.rmdir()  # only where it is empty now
     _leave_the_line(run)
-    # What its libraries compiled: small, and no word of the data.
     shutil.rmtree(library_caches(run.name), ignore_errors=True)
     if run.path.is_dir():
         shutil.rmtree(run.path)
