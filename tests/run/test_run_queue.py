@@ -455,7 +455,8 @@ def test_after_a_restart_of_the_machine_all_are_put_back_in_their_places(spec: R
     move(chained, "first")
     everyone = [trains, *runs, chained]
     wait_until(lambda: all(is_queued(run) for run in everyone[1:]))
-    for run in everyone:
+    # The one that trains last: once it is gone, those who wait would have their turn.
+    for run in reversed(everyone):
         for process in recorded_processes(run).values():
             process.send(9)
         wait_for_end(run)
