@@ -52,7 +52,7 @@ class Replayed:
 
 def cached_replay(geometry: Geometry, settings: Settings) -> Replayed | None:
     """What an earlier replay found; at once, None when there was none."""
-    return _read(_key(geometry, settings))
+    return _replayed(read_cached(_key(geometry, settings)))
 
 
 def replay(
@@ -79,7 +79,8 @@ def replay_many(
 ) -> list[Replayed | None]:
     """As `replay` for each settings in turn, in one child, which imports once."""
     keys = [_key(geometry, settings) for settings in many]
-    missing = {key: settings for key, settings in zip(keys, many, strict=True) if _read(key) is None}
+    known = {key: _replayed(read_cached(key)) for key in keys}
+    missing = {key: settings for key, settings in zip(keys, many, strict=True) if known[key] is None}
     if missing:
         request = {"config": dict(geometry.config.values), "settings": [asdict(each) for each in missing.values()]}
         lines = _run_child({**request, "every_layer": False}, timeout_seconds, cancelled)
@@ -88,19 +89,26 @@ def replay_many(
                 problem = line["problem"]
                 raise Problem(f"{geometry.path}, {problem['where']}", problem["what"], _ADVICE)
             write_cached(key, line)
-    return [_read(key) for key in keys]
+            known[key] = _replayed(line)
+    return [known[key] for key in keys]
 
 
 def _run_child(
     request: dict[str, Any], timeout_seconds: float, cancelled: threading.Event | None
 ) -> list[dict[str, Any]]:
     """The child's answers, fewer than asked for when it was cancelled. Raises Problem when it fails or takes long."""
-    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as errors:
+    with (
+        tempfile.TemporaryFile() as asked,
+        tempfile.TemporaryFile() as answer,
+        tempfile.TemporaryFile() as errors,
+        tempfile.TemporaryDirectory(prefix="finetui-", ignore_cleanup_errors=True) as libraries,
+    ):
         asked.write(json.dumps(request).encode())
         asked.seek(0)
         child, _ = start_sealed(
             module_command("engine.fit.replay_child"),
-            Places(),
+            # No more than to import transformers makes the folder of what torch compiles, or fails.
+            Places(write=(libraries,), libraries=(libraries,)),
             "best",
             stdin=asked,
             stdout=answer,
@@ -152,12 +160,12 @@ def _tail(file: BinaryIO) -> str:
     return lines[-1].strip() if lines else ""
 
 
-def _read(key: str) -> Replayed | None:
-    kept = read_cached(key)
-    if kept is None:
+def _replayed(told: dict[str, Any] | None) -> Replayed | None:
+    """What a child told, perhaps long ago; None for nothing, and for what no child tells."""
+    if told is None:
         return None
     try:
-        return Replayed(max(kept["phases"].values()), kept["phases"], kept["seconds"])
+        return Replayed(max(told["phases"].values()), told["phases"], told["seconds"])
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
