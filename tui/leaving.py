@@ -34,10 +34,12 @@ _AS_BEFORE = (
 
 
 class AppDriver(LinuxDriver):
-    """Textual's driver, for a terminal that may go away."""
+    """Textual's driver, for a terminal that may go away, and a process that may be stopped and go on at any time."""
 
     suspended = False
     """The app waits in the background, and the terminal is as it was before."""
+    _was_given, _is_used = False, False
+    """The terminal was ours once; and is now."""
 
     def write(self, data: str) -> None:
         # The thread that writes ends with its terminal; what is put into its queue then fills that, and blocks.
@@ -51,6 +53,34 @@ class AppDriver(LinuxDriver):
     def resume_application_mode(self) -> None:
         self.suspended = False
         super().resume_application_mode()
+        self.suspended = not self._is_used
+
+    def start_application_mode(self) -> None:
+        super().start_application_mode()
+        # In the background it is not given, and Textual tries again with the next SIGCONT.
+        self._is_used = self._key_thread is not None and self._key_thread.is_alive()
+        self._was_given = self._was_given or self._is_used
+
+    def stop_application_mode(self) -> None:
+        self._is_used = False
+        super().stop_application_mode()
+
+    def _sigcont_application(self, *_: object) -> None:
+        # On the loop, so that a SIGTERM that was sent along, before or after, is heard first.
+        with suppress(RuntimeError):  # there is none any more: the app is being left
+            asyncio.get_running_loop().call_soon_threadsafe(self._take_terminal)
+
+    def _take_terminal(self) -> None:
+        """After a SIGCONT. A SIGSTOP left no time to give the terminal back, and whoever had it meanwhile, a shell say,
+        may have set and drawn what it wanted; systemd sends SIGCONT to who was never stopped. To start again what runs
+        would leave two threads that read the keys, and the terminal raw in the end."""
+        if not self._auto_restart:
+            return
+        if self._is_used:
+            self.suspend_application_mode()
+            self._must_signal_resume = True
+        if self.suspended or not self._was_given:  # else the app is being left
+            self.resume_application_mode()
 
     def restore_at_once(self) -> None:
         """Put the terminal back without waiting for it; what it has not read yet is dropped. The process is to end."""

@@ -134,9 +134,11 @@ def test_a_terminal_that_closes_without_a_hang_up_signal(run: RunDirectory, goes
 def test_a_signal_ends_the_app_and_the_terminal_is_as_before(
     run: RunDirectory, goes_on: Callable[[str], None], number: signal.Signals
 ) -> None:
+    """Followed by SIGCONT, as systemd and many shells send it: who is stopped would not hear the first."""
     with opened(PtyApp(OPEN_APP)) as terminal:
         assert not is_cooked(terminal) and not is_restored(terminal)
         terminal.process.send_signal(number)
+        terminal.process.send_signal(signal.SIGCONT)
         assert terminal.wait_for_exit() == -number
         assert is_cooked(terminal) and is_restored(terminal)
         assert b"Traceback" not in terminal.written
@@ -186,8 +188,7 @@ def test_a_terminal_that_stops_reading_does_not_keep_the_app(run: RunDirectory, 
         stop_reading(terminal, app)
         os.kill(app, signal.SIGTERM)
         wait_for(lambda: not Path(f"/proc/{app}").exists())
-        terminal.pump(0.5)
-        assert is_cooked(terminal) and is_restored(terminal)
+        terminal.wait_for(lambda: is_cooked(terminal) and is_restored(terminal))
         terminal.type("\n")
         assert terminal.wait_for_exit() == signal.SIGTERM
     goes_on("SIGTERM while the terminal does not read")
@@ -196,9 +197,10 @@ def test_a_terminal_that_stops_reading_does_not_keep_the_app(run: RunDirectory, 
 def test_an_app_in_the_background_ends_and_touches_nothing(run: RunDirectory, goes_on: Callable[[str], None]) -> None:
     with opened(PtyApp(OPEN_APP)) as terminal:
         terminal.type("\x1a")
-        terminal.wait_for(lambda: state_of(terminal.process.pid) == "T")
-        terminal.pump(0.3)
-        assert is_cooked(terminal) and is_restored(terminal)
+        terminal.wait_for(
+            lambda: state_of(terminal.process.pid) == "T" and is_cooked(terminal) and is_restored(terminal)
+        )
+        terminal.wait_until_quiet()
         written = len(terminal.written)
         # As a shell does it when it is left, or asked to kill a job that is stopped.
         terminal.process.terminate()
@@ -206,6 +208,28 @@ def test_an_app_in_the_background_ends_and_touches_nothing(run: RunDirectory, go
         assert terminal.wait_for_exit() == -signal.SIGTERM
         assert len(terminal.written) == written
     goes_on("SIGTERM to the app in the background")
+
+
+def test_an_app_that_was_stopped_without_a_warning_takes_its_terminal_again(
+    run: RunDirectory, goes_on: Callable[[str], None]
+) -> None:
+    with opened(PtyApp(OPEN_APP)) as terminal:
+        before = termios.tcgetattr(terminal.master)
+        app = terminal.process
+        app.send_signal(signal.SIGSTOP)
+        wait_for(lambda: state_of(app.pid) == "T")
+        cooked = [*before[:3], before[3] | termios.ECHO | termios.ICANON | termios.ISIG, *before[4:]]
+        termios.tcsetattr(terminal.master, termios.TCSANOW, cooked)  # as a shell does
+        terminal.wait_until_quiet()
+        terminal.screen.reset()
+        app.send_signal(signal.SIGCONT)
+        terminal.wait_for("● running")  # drawn anew, though nothing changed
+        terminal.wait_for(lambda: termios.tcgetattr(terminal.master)[3] == before[3])
+        app.send_signal(signal.SIGCONT)  # for one that was never stopped
+        terminal.type("q")
+        assert terminal.wait_for_exit() == 0
+        assert is_cooked(terminal) and is_restored(terminal)
+    goes_on("SIGSTOP and SIGCONT to the app")
 
 
 def test_the_reader_of_watch_goes_away(run: RunDirectory, goes_on: Callable[[str], None]) -> None:
