@@ -92,7 +92,7 @@ class PtyApp:
                 break
         return len(self.written) - before
 
-    def wait_for(self, condition: str | Callable[[], bool], seconds: float = 30) -> None:
+    def wait_for(self, condition: str | Callable[[], bool], seconds: float = 60) -> None:
         """Be the terminal until a text is shown or `condition()` holds; fails after `seconds`."""
         holds = (lambda: condition in self.text) if isinstance(condition, str) else condition
         until = time.monotonic() + seconds
@@ -100,7 +100,7 @@ class PtyApp:
             assert time.monotonic() < until, f"waited for {condition!r}; the terminal shows:\n{self.text}"
             assert self._read(0.05) or holds(), f"the app ended, waiting for {condition!r}:\n{self.text}"
 
-    def wait_until_quiet(self, quiet_seconds: float = 0.5, seconds: float = 30) -> None:
+    def wait_until_quiet(self, quiet_seconds: float = 0.5, seconds: float = 60) -> None:
         """Be the terminal until nothing was written for `quiet_seconds`."""
         until = time.monotonic() + seconds
         while self.pump(quiet_seconds):
@@ -115,7 +115,7 @@ class PtyApp:
         self._set_size(columns, rows)
         os.killpg(self.process.pid, signal.SIGWINCH)
 
-    def wait_for_exit(self, seconds: float = 20) -> int:
+    def wait_for_exit(self, seconds: float = 60) -> int:
         """Be the terminal until the program has ended; returns its status."""
         until = time.monotonic() + seconds
         while self.process.poll() is None:

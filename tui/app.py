@@ -107,6 +107,8 @@ class FinetuiApp(App[None]):
     # What the follower read
 
     def on_runs_read(self, message: RunsRead) -> None:
+        if not self.is_running:
+            return  # it is being left, and the screens go piece by piece
         self._tell(message.runs)
         for screen in self.screen_stack:
             if isinstance(screen, HomeScreen):
@@ -142,7 +144,7 @@ class FinetuiApp(App[None]):
 
     def on_machine_read(self, message: MachineRead) -> None:
         for screen in self.screen_stack:
-            if isinstance(screen, HomeScreen):
+            if isinstance(screen, HomeScreen) and self.is_running:
                 screen.show_machine(message.machine)
 
     def on_orphans_read(self, message: OrphansRead) -> None:
@@ -150,13 +152,15 @@ class FinetuiApp(App[None]):
         from tui.run_actions import orphan_dialog
 
         for orphan in reversed(message.orphans):
-            if orphan.identity not in self._asked_about:
+            if orphan.identity not in self._asked_about and self.is_running:
                 self._asked_about.add(orphan.identity)
                 orphan_dialog(self.screen, orphan)
 
     def on_run_read(self, message: RunRead) -> None:
         for screen in self.screen_stack:
-            if isinstance(screen, RunScreen) and screen.run == message.snapshot.run:
+            # One that opens just now is told once it is there, see screen_shown.
+            there = self.is_running and screen.is_mounted
+            if there and isinstance(screen, RunScreen) and screen.run == message.snapshot.run:
                 screen.show_run(message.snapshot)
 
     def on_read_failed(self, message: ReadFailed) -> None:

@@ -119,8 +119,8 @@ class Follower(threading.Thread):
 
     def watch_run(self, run: RunDirectory) -> None:
         """Read this one run from now on, the others now and then, and post it at once even if it did not change."""
-        self._last.pop("run", None)
         self._target, self._home = run, False
+        self._last.pop("run", None)  # after that, or the thread might post the one before once more
         self._wake.set()
 
     def close(self) -> None:

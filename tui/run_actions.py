@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiles.problem import Problem, printable
+from tui.telling import tell
 
 if TYPE_CHECKING:
     from textual.screen import Screen
@@ -123,7 +124,7 @@ def resume(screen: KeyedScreen, run: RunDirectory, name: str) -> None:
 
     def look() -> None:
         before = _before_resume(run)
-        screen.app.call_from_thread(_ask_for_rate, screen, run, name, before)
+        tell(_ask_for_rate, screen, run, name, before)
 
     _in_thread(screen, look)
 
@@ -233,10 +234,10 @@ def resume_all(screen: KeyedScreen, runs: Sequence[RunDirectory]) -> None:
                 _launch().resume(run, wait=True, beside=not waited)
                 begun += 1
             except Problem as problem:
-                screen.app.call_from_thread(_tell, screen, problem)
+                tell(_tell, screen, problem)
         if begun:
             done = f"{counted(begun, 'run')} {'goes' if begun == 1 else 'go'} on."
-            screen.app.call_from_thread(screen.notify, done, markup=False, timeout=4)
+            tell(screen.notify, done, markup=False, timeout=4)
 
     _in_thread(screen, act)
 
@@ -250,7 +251,7 @@ def orphan_dialog(screen: Screen, orphan: Orphan) -> None:
             screen.app.run_worker(end, thread=True)
 
     def end() -> None:
-        screen.app.call_from_thread(screen.app.notify, orphan.end(), markup=False)
+        tell(screen.notify, orphan.end(), markup=False)
 
     sentence = orphan.sentence()
     detail = f"{sentence[:1].upper()}{sentence[1:]}, though its engine is gone. If it saves, it may finish that."
@@ -265,7 +266,7 @@ def move_in_line(screen: KeyedScreen, run: RunDirectory, name: str, to: To) -> N
         from tui.format import ordinal_text
 
         place = move(run, to)
-        screen.app.call_from_thread(screen.notify, f"{name} is {ordinal_text(place)} in line.", markup=False, timeout=4)
+        tell(screen.notify, f"{name} is {ordinal_text(place)} in line.", markup=False, timeout=4)
 
     _in_thread(screen, act)
 
@@ -320,15 +321,18 @@ def _remove(screen: KeyedScreen, plan: PurgePlan, name: str) -> None:
     from tui.format import bytes_text
     from tui.purge_words import remained_words
 
-    def tell() -> None:
+    def removed() -> None:
         title = f"{name} is removed"
         screen.app.notify(f"{bytes_text(plan.bytes)} went. {remained_words(plan)}", title=title, markup=False)
 
+    def read_again() -> None:
+        screen.finetui.screen_shown()
+
     try:
         purge(plan)
-        screen.app.call_from_thread(tell)
+        tell(removed)
     finally:
-        screen.app.call_from_thread(screen.finetui.screen_shown)  # the runs are read again at once
+        tell(read_again)
 
 
 def copy(screen: KeyedScreen, text: str) -> None:
@@ -350,18 +354,17 @@ def _launch():
 
 def _in_thread(screen: KeyedScreen, act: Callable[[], object], done: str = "") -> None:
     """Do `act` in a thread, and say `done`, or the Problem that came of it."""
-    app = screen.app
 
     def work() -> None:
         try:
             act()
         except Problem as problem:
-            app.call_from_thread(_tell, screen, problem)
+            tell(_tell, screen, problem)
         else:
             if done:
-                app.call_from_thread(app.notify, done, markup=False)
+                tell(screen.notify, done, markup=False)
 
-    app.run_worker(work, thread=True)
+    screen.app.run_worker(work, thread=True)
 
 
 def _tell(screen: KeyedScreen, problem: Problem) -> None:

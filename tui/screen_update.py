@@ -57,7 +57,7 @@ class ScreenCells:
 
     def forget(self) -> None:
         """Know nothing: the next update is written whole. For when something else may have written or resized."""
-        self._rows = []
+        self._rows = [[None] * len(row) for row in self._rows]
 
     def changes(self, update: CompositorUpdate) -> CompositorUpdate | None:
         """`update` cut down to the cells that differ; None when none do, `update` itself when it is of another kind."""
@@ -68,7 +68,8 @@ class ScreenCells:
                 (update.region.y + y, update.region.x, (segment for strip in line for segment in strip))
                 for y, line in enumerate(update.strips)
             )
-        elif isinstance(update, ChopsUpdate) and self._rows:
+        elif isinstance(update, ChopsUpdate):
+            self._rows = self._rows or [[None] * ends[-1] for ends in update.chop_ends]
             pieces = _dirty_chops(update)
         else:
             return update

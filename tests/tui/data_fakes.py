@@ -56,6 +56,7 @@ class FakeDesk:
     """Every word and every space before it is a token; the chat template writes <|role|>."""
 
     data: FakeData
+    is_open: bool = True
 
     def xray(self, source: Source, line: int, sequence_length: int, train_on: str) -> Sequence[XRay]:
         self.data.xrayed.append(line)
@@ -96,7 +97,8 @@ class FakeDesk:
         return "chatml", "it has <|im_start|>"
 
     def close(self) -> None:
-        self.data.desks -= 1
+        self.data.desks -= self.is_open
+        self.is_open = False
 
 
 @dataclass
@@ -111,6 +113,8 @@ class FakeData:
     reported: list[int | None] = field(default_factory=list)
     template_problem: Problem | None = None
     tokenizer_notes: tuple[str, ...] = ()
+    tried: str = ""
+    """What a preparation tried to get out."""
     prepare_hold: threading.Event | None = None
     """An event that a preparation waits for after its first progress."""
     report_hold: threading.Event | None = None
@@ -140,7 +144,7 @@ class FakeData:
         # Every row that is cut here loses its answer, which stands at its end.
         lost = table.cut_rows(int(choice.settings.get("data.sequence_length", 1024)))
         aside = sum(row.content is None for row in rows) + lost
-        yield DataPrepared(Counts(table.rows - lost, 0, aside, exact=True, held_out=3), table)
+        yield DataPrepared(Counts(table.rows - lost, 0, aside, exact=True, held_out=3), table, self.tried)
 
     def report(self, choice: DataChoice, rows: int | None) -> Iterator[Progress | tuple[Finding, ...]]:
         self.reported.append(rows)

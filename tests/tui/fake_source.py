@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 from pathlib import Path
 
@@ -135,10 +134,10 @@ class FakeSource:
     ):
         self._orphans = orphans
         self._runs, self._machine, self._live = runs, machine(gpus), live
-        self.reads = itertools.count()
+        self.reads = 0
 
     def runs(self) -> tuple[RunSummary, ...]:
-        next(self.reads)
+        self.reads += 1
         return self._runs
 
     def machine(self) -> Machine:

@@ -159,6 +159,8 @@ class FakePlanner:
     job: Job = field(default_factory=Job)
     problem: Problem | None = None
     """What finding a model says."""
+    found: int = 0
+    """How often a model was looked for."""
     priced: list[dict[str, Any]] = field(default_factory=list)
     replayed: list[Settings] = field(default_factory=list)
     ability: Ability = WHOLE
@@ -192,6 +194,7 @@ class FakePlanner:
         return workstation(others_bytes=self.others_bytes)
 
     def find(self, path: Path) -> Geometry:
+        self.found += 1
         if self.problem is not None:
             raise self.problem
         return model(path, "files" if path.is_absolute() else "catalogue")

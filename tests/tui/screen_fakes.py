@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,13 +69,12 @@ class ScreenApp(App[None]):
 
 async def until(pilot: Pilot, reached: Callable[[], Any]) -> None:
     """Let the app go on until `reached` says so; the test fails where it never does."""
-    for _ in range(1000):
-        if reached():
-            await pilot.pause()
-            return
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline, f"never reached; the screen shows:\n{screen_text(pilot.app)}"
         await pilot.pause()
         await asyncio.sleep(0.01)
-    raise AssertionError(f"never reached; the screen shows:\n{screen_text(pilot.app)}")
+    await pilot.pause()
 
 
 def screen_text(app: App) -> str:

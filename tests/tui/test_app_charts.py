@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
-from textual._compositor import LayoutUpdate
+from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
@@ -147,6 +147,16 @@ def test_cells_pieced_together_are_the_cells_drawn_at_once(frames) -> None:
         whole_stream.feed(fresh.render_segments(console))
         assert pieced.display == whole.display
         assert cells.changes(LayoutUpdate([[strip] for strip in strips], Region(0, 0, 30, 4))) is None
+
+
+def test_nothing_is_written_raw_after_all_was_forgotten() -> None:
+    console = Console(file=io.StringIO(), color_system="truecolor", force_terminal=True)
+    cells = ScreenCells(console, no_color=True, ascii=True)
+    drawn = Strip([Segment("─│", Style(color="red"))])
+    for _ in range(2):
+        update = cells.changes(ChopsUpdate([{0: drawn}], [(0, 0, 2)], [[2]]))
+        assert update is not None and update.render_segments(console) == "\x1b[1;1H-|"
+        cells.forget()
 
 
 @given(st.text(max_size=40))

@@ -19,6 +19,7 @@ from textual.widgets import Input
 import engine.run.circumstances
 import engine.run.control
 import engine.run.launch
+import tui.app
 from engine.run.circumstances import Change
 from engine.run.directory import RunDirectory
 from engine.run.processes.identity import ProcessIdentity
@@ -41,11 +42,10 @@ ENDED = tuple(run for run in RUNS if run.state != "running")
 
 async def until(pilot: Pilot, condition: Callable[[], object]) -> None:
     """Let the app work until `condition()` holds."""
-    for _ in range(500):
-        if condition():
-            return
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"the app never came to that; it shows:\n{shown(pilot.app)}"
         await pilot.pause(0.02)
-    raise AssertionError("the app never came to that")
 
 
 def shown(app: FinetuiApp) -> str:
@@ -367,6 +367,10 @@ async def test_the_seal_has_a_page_that_follows_the_run(live: RunDirectory) -> N
             assert f"── {part}" in shown(app)
         await pilot.press("l", "j", "k")
         assert shown(app).splitlines()[2].startswith(" ── layers")
+        assert app.follower is not None
+        app.follower.close()  # or it might give back the run as its folder has it
+        app.follower.join()
+        await pilot.pause()
         tried = dataclasses.replace(app.screen._snapshot.state, ways_out=(WAY_OUT,))
         app.screen.show_run(dataclasses.replace(app.screen._snapshot, state=tried))
         await pilot.press("G")
@@ -380,7 +384,7 @@ async def test_a_way_out_is_said_also_where_the_run_is_in_view(live: RunDirector
     app = FinetuiApp(live, Terminal(), FakeSource((before,), live=(live.name,)))
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: "27 of 27 probes refused" in shown(app))
-        await until(pilot, lambda: next(app._source.reads) > 1)
+        await until(pilot, lambda: app._source.reads > 0)
         now = dataclasses.replace(before, ways_out=1, way_out="connect to 192.0.2.1 (loader.py:41)")
         app.on_runs_read(RunsRead((before,)))
         app.on_runs_read(RunsRead((now,)))
@@ -406,7 +410,8 @@ async def test_quitting_says_which_runs_go_on(live: RunDirectory, monkeypatch: p
         assert said == ["going goes on. Type finetui to come back."]
 
 
-async def test_control_c_asks_once_and_then_quits() -> None:
+async def test_control_c_asks_once_and_then_quits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tui.app, "AGAIN_SECONDS", 600)
     app = home()
     async with app.run_test(notifications=True) as pilot:
         await until(pilot, lambda: "tickets-a" in shown(app))

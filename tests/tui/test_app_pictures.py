@@ -10,6 +10,7 @@ import pytest
 from fake_run import NOT_FINITE, NOT_FINITE_END, RESTART, STALL, THROTTLE, make_run
 from fake_seal import IN_PART, OPENED, SEAL, SEAL_CHANGED, SEAL_CHECK, UNSEALED, WAY_OUT
 from fake_source import RUNS, FakeSource, summary
+from screen_fakes import until
 from textual.pilot import Pilot
 from textual.screen import Screen
 
@@ -20,6 +21,7 @@ from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.orphans import Orphan
 from engine.run.summary import RunSummary
 from tui.app import FinetuiApp
+from tui.screens.home import HomeScreen
 from tui.terminal import Terminal
 
 SIZES = {"80x24": (80, 24), "200x50": (200, 50)}
@@ -40,17 +42,19 @@ def same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     time.tzset()
 
 
-async def settled(pilot: Pilot, reached: Callable[[], object]) -> None:
-    for _ in range(500):
-        if reached():
-            return
-        await pilot.pause(0.02)
-    raise AssertionError("the app never came to that")
-
-
 def _is_read(screen: Screen) -> bool:
-    """Whether a screen, with a dialog above it or without, shows what the follower read."""
-    return bool(screen.query("#runs") and screen.query_one("#runs").runs) or bool(getattr(screen, "_snapshot", None))
+    """Whether a screen, with a dialog above it or without, shows all that the follower reads for it."""
+    if isinstance(screen, HomeScreen):
+        return screen._all is not None and screen._machine is not None
+    return bool(getattr(screen, "_snapshot", None))
+
+
+async def _read_no_more(pilot: Pilot) -> None:
+    """Reading is over: what the machine does meanwhile must not change the picture."""
+    assert pilot.app.follower is not None
+    pilot.app.follower.close()
+    pilot.app.follower.join()
+    await pilot.pause()
 
 
 def press(*keys: str) -> Callable[[Pilot], Awaitable[None]]:
@@ -59,15 +63,10 @@ def press(*keys: str) -> Callable[[Pilot], Awaitable[None]]:
     async def before(pilot: Pilot) -> None:
         app = pilot.app
         assert isinstance(app, FinetuiApp)
-        await settled(pilot, lambda: any(_is_read(screen) for screen in app.screen_stack))
-        await pilot.pause()
+        await until(pilot, lambda: any(_is_read(screen) for screen in app.screen_stack))
         await pilot.press(*keys)
         await pilot.pause()
-        # Reading is over: what the machine does meanwhile must not change the picture.
-        assert app.follower is not None
-        app.follower.close()
-        app.follower.join()
-        await pilot.pause()
+        await _read_no_more(pilot)
 
     return before
 
@@ -238,7 +237,7 @@ def pressing(*keys: str) -> Callable[[Pilot], Awaitable[None]]:
         for key in keys:
             screens = len(pilot.app.screen_stack)
             await pilot.press(key)
-            await settled(pilot, lambda screens=screens: len(pilot.app.screen_stack) > screens)
+            await until(pilot, lambda screens=screens: len(pilot.app.screen_stack) > screens)
         await pilot.pause()
 
     return before
@@ -266,7 +265,7 @@ def test_what_a_run_left_behind_is_asked_about(snap_compare) -> None:
     app = FinetuiApp(terminal=Terminal(), source=FakeSource(ENDED, orphans=(left,)))
 
     async def before(pilot: Pilot) -> None:
-        await settled(pilot, lambda: len(app.screen_stack) > 1)
+        await until(pilot, lambda: len(app.screen_stack) > 1)
         await press()(pilot)
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=before)
@@ -295,7 +294,7 @@ def test_home_without_runs(snap_compare) -> None:
     app = FinetuiApp(terminal=Terminal(), source=FakeSource((), gpus=0))
 
     async def before(pilot: Pilot) -> None:
-        while "No runs yet" not in app.screen.query_one("#runs").empty_text:
-            await pilot.pause(0.02)
+        await press()(pilot)
+        assert "No runs yet" in app.screen.query_one("#runs").empty_text
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=before)

@@ -176,13 +176,12 @@ def test_the_app_calls_once_and_never_inside_a_frame(tmp_path: Path, going) -> N
         end(stdin, **FAILED)
         terminal.wait_for(lambda: SAID in terminal.written)
         terminal.wait_for("Free some space.")
-        terminal.wait_until_quiet(1.0)
+        terminal.wait_until_quiet(1.5)
         sequence = b"\a\x1b]777;notify;" + SAID
         assert terminal.written.count(b"777;") == terminal.written.count(sequence) == 1
         before = terminal.written[: terminal.written.index(sequence)]
         # A frame begins with ?2026h and ends with ?2026l where the terminal draws whole frames.
         assert before.rfind(b"\x1b[?2026h") < before.rfind(b"\x1b[?2026l")
-        assert terminal.pump(1.5) == 0
 
 
 def test_a_stall_calls_once_and_is_asked_about_and_no_clock_ticks(tmp_path: Path, going) -> None:
@@ -196,8 +195,7 @@ def test_a_stall_calls_once_and_is_asked_about_and_no_clock_ticks(tmp_path: Path
         stdin.flush()
         terminal.wait_for("restart from step 400")
         terminal.wait_for(lambda: b"intake stalls;nothing was heard" in terminal.written)
-        terminal.wait_until_quiet(1.0)
-        assert terminal.pump(2) == 0
+        terminal.wait_until_quiet(2)
         assert terminal.written.count(b"777;") == 1
         stdin.write(json.dumps({"kind": "phase", "phase": "training"}) + "\n")
         stdin.flush()

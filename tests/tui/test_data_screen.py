@@ -9,6 +9,7 @@ import pytest
 from data_fakes import FakeData, intake_rows, write_rows
 from screen_fakes import PLAIN_TERMINAL, FakeEngine, ScreenApp, screen_text, until
 
+from engine.data.source import READER
 from engine.spec import SourceSection
 from profiles.problem import Problem
 from tui.screens.data import DataScreen
@@ -16,6 +17,7 @@ from tui.screens.new_run import NewRunScreen
 from tui.terminal import Terminal
 from tui.widgets.data import flow
 from tui.widgets.data.board import DataChoice
+from tui.widgets.data.findings import warnings_of
 from tui.widgets.data.sample import SampleView
 from tui.widgets.new_run.places import Place
 
@@ -205,6 +207,7 @@ async def test_the_report_is_made_in_the_background_and_its_fix_is_one_key(data:
 
 async def test_every_row_is_prepared_in_the_background_and_counted_exactly(data: FakeData) -> None:
     data.prepare_hold = threading.Event()
+    data.tried = f"{READER} tried to reach a network once, and was refused: socket(AF_INET)"
     app = start(data)
     async with app.run_test(size=(100, 30)) as pilot:
         screen = await reach_sample(pilot)
@@ -216,6 +219,8 @@ async def test_every_row_is_prepared_in_the_background_and_counted_exactly(data:
         await until(pilot, lambda: "3 of them held out" in screen_text(app))
         assert screen.board.lengths.complete
         assert data.prepared[0].model is not None and data.prepared[0].model.name == MODEL
+        assert data.tried in " ".join(screen_text(app).split())
+        assert (warnings_of(screen.board)[0].title, warnings_of(screen.board)[0].level) == (data.tried, "bad")
 
 
 async def test_a_model_without_a_template_is_offered_the_one_that_suits(data: FakeData) -> None:

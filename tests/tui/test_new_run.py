@@ -84,7 +84,7 @@ async def test_the_chosen_profile_is_what_the_rest_is_proposed_from(engine: Fake
         assert screen.draft.command()[-2:] == ["--profile", "longest context"]
         # Going back and forth reads the data no second time.
         await pilot.press("escape")
-        await until(pilot, lambda: "to spare" in screen_text(app))
+        await until(pilot, lambda: screen.step == "plan" and screen.query_one(PlanStep).board)
         assert screen.query_one(PlanStep).board.cursor == 1
         await pilot.press("enter")
         await until(pilot, lambda: screen.step == "settings")
@@ -524,7 +524,8 @@ def test_completions_offer_what_the_step_can_use(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", ["model", "data", "plan", "settings", "review"])
 def test_picture(snap_compare, engine: FakeEngine, step: str, size: tuple[int, int]) -> None:
     async def before(pilot) -> None:
-        await reach(pilot, step)
+        screen = await reach(pilot, step)
+        await until(pilot, lambda: screen._ability is not None)
         if step == "plan":
             await until(pilot, lambda: "+0.3 %" in screen_text(pilot.app))
 

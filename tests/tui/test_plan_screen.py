@@ -15,6 +15,7 @@ from profiles.problem import Problem
 from tui.screens.new_run import NewRunScreen
 from tui.screens.plan import PlanScreen
 from tui.terminal import Terminal
+from tui.widgets.plan import view as plan_view
 from tui.widgets.plan.board import Board
 from tui.widgets.plan.matrix import PlanMatrix
 from tui.widgets.plan.table import PlanTable
@@ -113,26 +114,35 @@ async def test_a_value_that_the_model_cannot_have_is_refused_in_place(planner: F
         assert view.profile.settings.sequence_length == 32768
 
 
-async def test_a_replay_confirms_once_a_person_rests_and_is_not_repeated(planner: FakePlanner) -> None:
+async def test_a_replay_confirms_once_a_person_rests_and_is_not_repeated(
+    planner: FakePlanner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_view, "REST_SECONDS", 0.01)
     app = start(planner)
     async with app.run_test(size=(80, 24)) as pilot:
         await reach_plan(pilot)
         await replayed(pilot)
-        await pilot.press("s", "right", "left")
+        await pilot.press("s", "right")
+        await until(pilot, lambda: len(planner.replayed) == 2)
+        await pilot.press("left")
         await replayed(pilot)
-        await pilot.pause(1.5)
-    assert len(planner.replayed) == 1
+        await pilot.pause(0.1)
+    assert len(planner.replayed) == 2
 
 
-async def test_a_replay_is_cancelled_by_the_next_move(planner: FakePlanner) -> None:
+async def test_a_replay_is_cancelled_by_the_next_move(planner: FakePlanner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_view, "REST_SECONDS", 0.01)
     planner.hold = threading.Event()
     app = start(planner)
     async with app.run_test(size=(80, 24)) as pilot:
         await reach_plan(pilot)
         await until(pilot, lambda: "a child process counts" in screen_text(app))
+        monkeypatch.setattr(plan_view, "REST_SECONDS", 600)  # no other begins
         await pilot.press("j")
         await until(pilot, lambda: planner.cancelled == 1)
         assert "a child process counts" not in screen_text(app)
+        monkeypatch.setattr(plan_view, "REST_SECONDS", 0.01)
+        await pilot.press("k")
         await until(pilot, lambda: len(planner.replayed) == 2)
         await pilot.press("escape")  # and by going away
         await until(pilot, lambda: planner.cancelled == 2)
@@ -169,7 +179,7 @@ async def test_models_and_cards_are_a_key_away_and_lead_to_their_plans(planner: 
         await pilot.press("k", "enter")
         await until(pilot, lambda: "to spare" in screen_text(app) and app.shown.view == "plan")
         await pilot.press("v", "v")
-        await until(pilot, lambda: "A100 80GB" in screen_text(app))
+        await until(pilot, lambda: "H200" in screen_text(app))
         await pilot.press("G", "enter")
         await until(pilot, lambda: "on H200, not this machine" in screen_text(app))
         assert "127 of 141 GiB" not in screen_text(app)
@@ -202,8 +212,9 @@ async def test_a_model_that_cannot_be_read_is_told_of(planner: FakePlanner) -> N
     app = start(planner)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "is not JSON" in screen_text(app))
+        looked = planner.found
         await pilot.press("enter")
-        await pilot.pause()
+        await until(pilot, lambda: planner.found > looked)
         assert app.shown.view == "model"
         planner.problem = None  # mended meanwhile
         await pilot.press("enter")
@@ -228,9 +239,12 @@ async def test_it_is_drawn_at_every_size_and_in_ascii(planner: FakePlanner, size
     app = start(planner, PLAIN_TERMINAL)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: "Qwen3-8B" in screen_text(app))
-        for keys in (["enter"], ["G"], ["v"], ["v"]):
-            await pilot.press(*keys)
-            await pilot.pause(0.1)
+        screen = app.shown
+        views = {"plan": lambda: screen.plan.board}
+        views |= {name: lambda name=name: screen.query_one(f"#{name}", PlanMatrix).row for name in ("models", "cards")}
+        for key, view in (("enter", "plan"), ("G", "plan"), ("v", "models"), ("v", "cards")):
+            await pilot.press(key)
+            await until(pilot, lambda view=view: screen.view == view and views[view]())
             assert screen_text(app).isascii()
         await pilot.resize_terminal(60, 20)
         await pilot.press("escape")
@@ -280,6 +294,7 @@ def test_what_was_moved_before_is_moved_again_or_its_refusal_told(planner: FakeP
 def picture_of(planner: FakePlanner, view: str):
     async def before(pilot) -> None:
         await reach_plan(pilot)
+        await until(pilot, lambda: all(each in screen_text(pilot.app) for each in ("what it costs", "seal ")))
         if view == "plan":
             await replayed(pilot)
         elif view == "moved":

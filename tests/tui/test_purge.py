@@ -73,13 +73,13 @@ async def test_it_goes_once_the_word_is_typed_and_the_table_is_read_again(runs: 
             await pilot.press(*keys)
             assert isinstance(app.screen, PurgeDialog) and newer.spec_path.is_file()
         await pilot.press(*["backspace"] * 9, *"purge", "enter")
-        await until(pilot, lambda: not newer.path.exists())
+        # Both at once: it is told for some seconds only.
+        told = ("newer is removed", "The data and the base model remain.")
+        await until(pilot, lambda: all(each in screen_text(app) for each in told))
+        assert not newer.path.exists() and isinstance(app.screen, HomeScreen)
         table = app.screen_stack[0].query_one(RunTable)
         await until(pilot, lambda: [run.name for run in table.runs] == [older.name])
         assert table.run is not None and table.run.name == older.name
-        await until(pilot, lambda: "newer is removed" in screen_text(app))
-        assert "The data and the base model remain." in screen_text(app)
-        assert isinstance(app.screen, HomeScreen)
 
 
 async def test_escape_lets_it_be(runs: tuple[RunDirectory, ...]) -> None:
@@ -98,8 +98,8 @@ async def test_a_live_run_is_refused_with_what_to_do(runs: tuple[RunDirectory, .
         await ask(pilot)
         with held(newer):  # it was resumed meanwhile, elsewhere
             await pilot.press(*"purge", "enter")
-            await until(pilot, lambda: "is live" in screen_text(app))
-            assert f"finetui stop {newer.name}" in " ".join(screen_text(app).split())
+            told = ("is live", f"finetui stop {newer.name}")
+            await until(pilot, lambda: all(each in " ".join(screen_text(app).split()) for each in told))
             table = app.screen_stack[0].query_one(RunTable)
             await until(pilot, lambda: table.run is not None and table.run.state == "running")
             await pilot.press("P")

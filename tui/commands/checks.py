@@ -5,7 +5,6 @@ Heavy libraries are imported in a child process: they may be missing, broken or 
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -17,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.offline import OFFLINE_ENVIRONMENT
-from engine.run.directory import home
+from engine.airgap.installed import try_installed
+from engine.home import home
 from engine.run.private import private_folder
 from engine.run.private_home import guard_home
 from engine.run.processes.orphans import find_orphans, interrupted_runs
@@ -28,6 +27,7 @@ from engine.run.surviving.survival import survival
 from engine.seal.ability import ability
 from engine.seal.report import LayerReport
 from engine.seal.request import Layer
+from profiles.machine.kernel import require_kernel
 from profiles.problem import Problem, printable
 from tui.format import bytes_text
 from tui.terminal import Terminal
@@ -38,33 +38,10 @@ Examination = Callable[[], Iterator["Check"]]
 PYTHON_SUPPORTED = ((3, 11), (3, 14))
 DISK_FAIL_BYTES = 512 * 1024**2
 DISK_WARN_BYTES = 5 * 1024**3
-_IMPORT_TIMEOUT_SECONDS = 180
+_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
+_QUANTISED_ONLY = ("4-bit weights", "8-bit optimizer")
 _REINSTALL = "Install again: pip install -c constraints.txt . (or make demo)."
 
-# What the child prints: each library's version or fault, and what torch and the driver say of CUDA.
-_LIBRARIES_PROGRAM = """
-import importlib, json, os
-found = {"versions": {}, "faults": {}}
-for name in ("torch", "transformers", "peft", "accelerate", "bitsandbytes"):
-    try:
-        found["versions"][name] = getattr(importlib.import_module(name), "__version__", "?")
-    except BaseException as error:
-        found["faults"][name] = f"{type(error).__name__}: {error}"
-if "torch" in found["versions"]:
-    import torch
-    found["torch_cuda"] = torch.version.cuda
-    found["cuda_available"] = torch.cuda.is_available()
-    found["devices"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-try:
-    import pynvml
-    pynvml.nvmlInit()
-    found["driver_gpus"] = pynvml.nvmlDeviceGetCount()
-    found["driver"] = pynvml.nvmlSystemGetDriverVersion()
-    found["driver_cuda"] = pynvml.nvmlSystemGetCudaDriverVersion()
-except Exception as error:
-    found["no_driver"] = str(error)
-print("\\n" + json.dumps(found))
-"""
 _WHAT_A_LAYER_DOES: dict[Layer, str] = {
     "namespace": "a network of its own without a way out, and only the files it needs",
     "landlock": "the kernel refuses every other file",
@@ -94,6 +71,7 @@ class Check:
 def all_checks(terminal: Terminal) -> list[tuple[str, Examination]]:
     """The examinations in the order they are shown, each with what is being looked at."""
     return [
+        ("system", check_system),
         ("python", check_python),
         ("libraries", check_libraries),
         ("home", lambda: check_home(home())),
@@ -105,6 +83,16 @@ def all_checks(terminal: Terminal) -> list[tuple[str, Examination]]:
     ]
 
 
+def check_system() -> Iterator[Check]:
+    """Whether this is a system that trains."""
+    try:
+        require_kernel()
+    except Problem as problem:
+        yield Check("system", "fail", f"{problem.where} {problem.what}", problem.fix)
+        return
+    yield Check("system", "ok", f"{platform.system()} {platform.release()}, {platform.machine()}")
+
+
 def check_python() -> Iterator[Check]:
     found = f"Python {platform.python_version()}"
     if PYTHON_SUPPORTED[0] <= sys.version_info[:2] < PYTHON_SUPPORTED[1]:
@@ -114,26 +102,11 @@ def check_python() -> Iterator[Check]:
 
 
 def check_libraries() -> Iterator[Check]:
-    """The training libraries, imported in a child process, and whether torch and the GPU driver agree."""
+    """The training libraries, tried in a child process, and whether torch and the GPU driver agree."""
     try:
-        child = subprocess.run(
-            [sys.executable, "-P", "-c", _LIBRARIES_PROGRAM],
-            check=False,
-            env={**os.environ, **OFFLINE_ENVIRONMENT},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_IMPORT_TIMEOUT_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        yield Check("torch", "fail", f"did not import within {_IMPORT_TIMEOUT_SECONDS} s", _REINSTALL)
-        return
-    try:
-        found = json.loads(child.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        last = (child.stderr.splitlines() or ["nothing was printed"])[-1]
-        yield Check("torch", "fail", f"importing it ended with {child.returncode}: {printable(last)}", _REINSTALL)
+        found = try_installed(_LIBRARIES)
+    except Problem as problem:
+        yield Check("torch", "fail", f"{problem.where} {problem.what}", _REINSTALL)
         return
     yield from judge_libraries(found)
 
@@ -142,23 +115,43 @@ def judge_libraries(found: dict[str, Any]) -> Iterator[Check]:
     """The checks that follow from what the child process found."""
     for name, number in found["versions"].items():
         yield Check(_column(name), "ok", f"{name} {number}")
-    for name, fault in found["faults"].items():
-        level: Level = "warn" if name == "bitsandbytes" else "fail"
-        needed = " (only QLoRA and 8-bit optimizers need it)" if name == "bitsandbytes" else ""
-        yield Check(_column(name), level, f"{name} does not import: {printable(fault, 200)}{needed}", _REINSTALL)
-    if "torch" in found["versions"]:
+    for name, fault in found["imports"].items():
+        if fault:
+            level: Level = "warn" if name == "bitsandbytes" else "fail"
+            needed = " (only QLoRA and 8-bit optimizers need it)" if name == "bitsandbytes" else ""
+            yield Check(_column(name), level, f"{name} does not import: {printable(fault, 200)}{needed}", _REINSTALL)
+    if found["torch"]:
         yield judge_cuda(found)
+        yield from judge_kernels(found, _REINSTALL)
+
+
+def judge_kernels(found: dict[str, Any], reinstall: str) -> Iterator[Check]:
+    """Which of the kernels that runs need do what they are for; `reinstall` mends those of torch."""
+    device = f"CUDA {found['torch']['torch_cuda']}" if found["torch"]["cuda_available"] else "the CPU"
+    for name, fault in found["kernels"].items():
+        if not fault:
+            continue
+        words = f"{name} do not work here: {printable(fault, 200)}"
+        if name in _QUANTISED_ONLY:
+            native = f"bitsandbytes' library for {device} (bitsandbytes/libbitsandbytes_*.so of its wheel)"
+            yield Check("kernels", "warn", f"{words} (only QLoRA and 8-bit optimizers need them)", f"Bring {native}.")
+        else:
+            yield Check("kernels", "fail", words, reinstall)
+    works = [name for name, fault in found["kernels"].items() if not fault]
+    if works:
+        yield Check("kernels", "ok", f"tried on {device}: {', '.join(works)}; flash attention is not needed")
 
 
 def judge_cuda(found: dict[str, Any]) -> Check:
     """Whether torch can use the GPUs that the driver has."""
-    gpus = found.get("driver_gpus", 0)
-    if found["cuda_available"]:
-        return Check("GPU", "ok", f"{', '.join(found['devices'])}; CUDA {found['torch_cuda']}")
+    torch, nvml = found["torch"], found["driver"]
+    gpus = nvml.get("driver_gpus", 0)
+    if torch["cuda_available"]:
+        return Check("GPU", "ok", f"{', '.join(torch['devices'])}; CUDA {torch['torch_cuda']}")
     if not gpus:
-        return Check("GPU", "ok", f"none ({printable(found.get('no_driver', 'no NVIDIA GPU'))}): training on the CPU")
-    driver = f"driver {found['driver']} (CUDA {_cuda_text(found['driver_cuda'])})"
-    if found["torch_cuda"] is None:
+        return Check("GPU", "ok", f"none ({printable(nvml.get('no_driver', 'no NVIDIA GPU'))}): training on the CPU")
+    driver = f"driver {nvml['driver']} (CUDA {_cuda_text(nvml['driver_cuda'])})"
+    if torch["torch_cuda"] is None:
         return Check(
             "GPU",
             "fail",
@@ -168,7 +161,7 @@ def judge_cuda(found: dict[str, Any]) -> Check:
     return Check(
         "GPU",
         "fail",
-        f"{driver} has {gpus}, but torch, built for CUDA {found['torch_cuda']}, cannot use them",
+        f"{driver} has {gpus}, but torch, built for CUDA {torch['torch_cuda']}, cannot use them",
         "Update the driver, or install a torch built for the driver's CUDA; check CUDA_VISIBLE_DEVICES.",
     )
 

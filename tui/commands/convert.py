@@ -101,7 +101,9 @@ def _seal_text(seal: SealReport) -> str:
     missing = "; ".join(f"{each.layer} is missing, since {each.why}" for each in seal.missing)
     if not seal.held:
         return f"not sealed: {missing}"
-    return f"sealed: {', '.join(seal.held)}" + (f"; {missing}" if missing else "")
+    # Where the kernel tells of each. One that was heard of is a Problem: nothing is converted then.
+    silent = "; 0 attempts" if any(each.detail.get("told") for each in seal.layers) else ""
+    return f"sealed: {', '.join(seal.held)}{silent}" + (f"; {missing}" if missing else "")
 
 
 def _left_problems(path: Path) -> tuple[Problem, ...]:

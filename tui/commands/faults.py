@@ -9,14 +9,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from engine.run.endings.logged import error_text
+from engine.logged_errors import error_text
 from profiles.problem import Problem
 
 
 def log_fault(error: BaseException) -> Path:
     """Write where `error` came up, and nothing that quotes a person's data, to faults/ in finetui's home (else to the
     temporary folder); returns the file."""
-    from engine.run.directory import home
+    from engine.home import home
     from engine.run.private import private_folder
 
     # The command alone: what follows it may be a question to a model.

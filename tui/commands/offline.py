@@ -15,11 +15,10 @@ from engine.run.directory import list_runs
 from profiles.geometry import ModelReport, inspect_model
 from profiles.model_catalogue import find_catalogue_model
 from profiles.problem import Problem, printable
-from tui.commands.checks import Check, Examination, check_python, judge_cuda
+from tui.commands.checks import Check, Examination, check_python, check_system, judge_cuda, judge_kernels
 from tui.format import bytes_text, counted
 
 _BUNDLE = "make bundle, on a machine with a network and the same platform and Python"
-_QUANTISED_ONLY = ("4-bit weights", "8-bit optimizer")
 # Of recent runs: those that somebody works with.
 _MODELS_OF_RUNS = 3
 _GGUF_CONVERTERS = ("convert_hf_to_gguf.py", "convert-hf-to-gguf", "convert_hf_to_gguf")
@@ -33,6 +32,7 @@ _COPY_MODEL = (
 def offline_checks(model: str | None) -> list[tuple[str, Examination]]:
     """The examinations in the order they are shown, each with what is being looked at."""
     return [
+        ("system", check_system),
         ("python", check_python),
         ("packages", check_packages),
         ("models", lambda: check_models(model)),
@@ -85,7 +85,7 @@ def judge_installed(found: dict[str, Any]) -> Iterator[Check]:
     torch = found["torch"]
     if not torch:
         return
-    gpu = judge_cuda({**torch, **found["driver"]})
+    gpu = judge_cuda(found)
     if gpu.level == "fail":
         fix = "Pack a build of torch for the driver's CUDA or an earlier one: make bundle TORCH=LABEL, such as cu130."
         gpu = replace(gpu, fix=fix)
@@ -95,20 +95,7 @@ def judge_installed(found: dict[str, Any]) -> Iterator[Check]:
             f"torch has no code for compute capability {', '.join(wrong)}, only for {', '.join(torch['architectures'])}"
         )
         yield Check("GPU", "fail", what, "Pack a build of torch that has it: make bundle TORCH=cu...")
-    for name, fault in found["kernels"].items():
-        if not fault:
-            continue
-        words = f"{name} do not work here: {printable(fault, 200)}"
-        if name in _QUANTISED_ONLY:
-            native = f"bitsandbytes' library for {_cuda_words(torch)} (bitsandbytes/libbitsandbytes_*.so of its wheel)"
-            yield Check("kernels", "warn", f"{words} (only QLoRA and 8-bit optimizers need them)", f"Bring {native}.")
-        else:
-            yield Check("kernels", "fail", words, f"Install torch again: {_BUNDLE}.")
-    works = [name for name, fault in found["kernels"].items() if not fault]
-    if works:
-        yield Check(
-            "kernels", "ok", f"tried on {_cuda_words(torch)}: {', '.join(works)}; flash attention is not needed"
-        )
+    yield from judge_kernels(found, f"Install torch again: {_BUNDLE}.")
 
 
 def check_models(named: str | None) -> Iterator[Check]:
@@ -193,10 +180,6 @@ def _unbuilt(torch: dict[str, Any]) -> list[str]:
         and not any(each[:-1] == one[:-1] and int(one) <= int(each) for one in built)
         and not any(one <= int(each) for one in makes)
     ]
-
-
-def _cuda_words(torch: dict[str, Any]) -> str:
-    return f"CUDA {torch['torch_cuda']}" if torch["cuda_available"] else "the CPU"
 
 
 def _from_bundle(package: Package) -> str:

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.text import Text
 from textual import on, work
@@ -14,10 +14,12 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 from textual.widgets import Input, Static
+from textual.worker import get_current_worker
 
 from profiles.problem import Problem, printable
 from tui.format import count_text, rate_text
 from tui.keys import Key, KeyedScreen
+from tui.telling import tell
 from tui.theme import Look, look_of
 from tui.widgets.chat.pane import ChatPane
 from tui.widgets.chat.prompt import PromptLine
@@ -119,7 +121,6 @@ class ChatScreen(KeyedScreen):
         self._speeds: dict[SideName, float | None] = dict.fromkeys(SIDES)
         self._drawing: Timer | None = None
         self._ask_number = 0
-        self._left = False
 
     def compose(self) -> ComposeResult:
         yield Lines(self._title_line, id="title")
@@ -146,7 +147,6 @@ class ChatScreen(KeyedScreen):
         self._load()
 
     def on_unmount(self) -> None:
-        self._left = True
         # Ending the child may take seconds; nobody needs to see it.
         threading.Thread(target=self._session.close, name="close chat").start()
 
@@ -178,16 +178,11 @@ class ChatScreen(KeyedScreen):
     @work(thread=True, group="load")
     def _load(self) -> None:
         try:
-            model = self._session.start(lambda detail: self._tell(self._progress, detail))
+            model = self._session.start(lambda detail: tell(self._progress, detail))
         except Problem as problem:
-            self._tell(self._refused, problem)
+            tell(self._refused, problem)
         else:
-            self._tell(self._ready, model)
-
-    def _tell(self, told: Callable[..., None], *values: Any) -> None:
-        """Call a method of the screen from a thread, unless the person has left it."""
-        if not self._left:
-            self.app.call_from_thread(told, *values)
+            tell(self._ready, model)
 
     def _progress(self, detail: str) -> None:
         look = self.look
@@ -255,16 +250,17 @@ class ChatScreen(KeyedScreen):
 
     @work(thread=True, group="answer")
     def _stream(self, number: int, messages: dict[SideName, list[dict[str, str]]], sampling: Sampling) -> None:
+        worker = get_current_worker()
         try:
             answers = self._session.ask(
                 messages, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature
             )
             for chunk in answers:
-                if number != self._ask_number or self._left:
+                if number != self._ask_number or worker.is_cancelled:
                     return
                 self._arrived.append(chunk)
         except Problem as problem:
-            self._tell(self._refused, problem)
+            tell(self._refused, problem)
 
     def _draw(self) -> None:
         """Show what arrived since the last time."""
@@ -351,9 +347,12 @@ class ChatScreen(KeyedScreen):
         try:
             samples = self._read_samples(self.chat_run)
         except Problem as problem:
-            self._tell(self._notice, problem_text(problem, self.look))
+            tell(self._told, problem)
         else:
-            self._tell(self._offer, samples)
+            tell(self._offer, samples)
+
+    def _told(self, problem: Problem) -> None:
+        self._notice(problem_text(problem, self.look))
 
     def _offer(self, samples: list[HeldOutSample]) -> None:
         self._samples = samples

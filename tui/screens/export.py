@@ -12,10 +12,12 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
+from textual.worker import get_current_worker
 
 from profiles.problem import Problem, printable
 from tui.format import bytes_of_text, bytes_text
 from tui.monitor_text import progress_bar
+from tui.telling import tell
 from tui.theme import look_of
 from tui.widgets.lines import Lines
 
@@ -32,6 +34,10 @@ MODEL_KINDS: dict[Form, str] = {"merged": "the whole model, as the run left it"}
 AMOUNT_WIDTH = 26
 SHOWN_SECONDS = 0.25
 """Progress is drawn at most so often: each drawing costs bytes."""
+
+
+class _Left(Exception):
+    """The app is left while it writes."""
 
 
 class ExportDialog(ModalScreen[None]):
@@ -129,31 +135,38 @@ class ExportDialog(ModalScreen[None]):
         self.run_worker(lambda: self._write(kind, into), thread=True)
 
     def _write(self, kind: Form, into: Path) -> None:
-        """In a thread: start the child and wait for its end."""
+        """In a thread: start the child and wait for its end. Where the app is left, the child is ended."""
         from engine.export.request import export_run
 
-        look = look_of(self)
+        worker = get_current_worker()
 
         def progress(detail: str, done: int, total: int) -> None:
+            if worker.is_cancelled:
+                raise _Left
             now = time.monotonic()
             began_at = self._progress[3] if self._progress[0] == detail else now
             self._progress = (detail, done, total, began_at)
             if now - self._shown_at >= SHOWN_SECONDS:
                 self._shown_at = now
-                self.app.call_from_thread(self._show)
+                tell(self._show)
 
         try:
             warnings: list[str] = []
             written = export_run(self._export_run, kind, into, progress, warnings.append)
+        except _Left:
+            return
         except Problem as problem:
-            told = Text(f"{problem.what}. {problem.fix}", style=look.bad)
-            self.app.call_from_thread(self._end, "asking", told)
+            tell(self._refused, problem)
         else:
-            told = (
-                Text().append(look.glyph("✓ ", "+ "), style=look.good).append(f"written to {printable(written, 500)}")
-            )
-            told.append("".join(f"\n{warning}" for warning in warnings), style=look.warn)
-            self.app.call_from_thread(self._end, "done", told)
+            tell(self._written, written, warnings)
+
+    def _refused(self, problem: Problem) -> None:
+        self._end("asking", Text(f"{problem.what}. {problem.fix}", style=look_of(self).bad))
+
+    def _written(self, written: Path, warnings: list[str]) -> None:
+        look = look_of(self)
+        told = Text().append(look.glyph("✓ ", "+ "), style=look.good).append(f"written to {printable(written, 500)}")
+        self._end("done", told.append("".join(f"\n{warning}" for warning in warnings), style=look.warn))
 
     def _end(self, state: Literal["asking", "done"], told: Text) -> None:
         self._state, self._told = state, told

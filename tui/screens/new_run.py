@@ -15,6 +15,7 @@ from textual.widgets import ContentSwitcher
 from engine.seal.request import LEVELS, Level
 from tui.keys import APP_KEYS, Key, KeyedScreen
 from tui.seal_words import LEVEL_QUESTION, LEVEL_WORDS, OFF_DETAIL, OFF_QUESTION, level_line, level_words
+from tui.telling import tell
 from tui.theme import look_of
 from tui.widgets.data.board import DataChoice
 from tui.widgets.dialog import Choice, ChoiceDialog
@@ -273,13 +274,12 @@ class NewRunScreen(KeyedScreen):
 
     @work(thread=True)
     def _try_ability(self) -> None:
-        self.app.call_from_thread(self._tell_ability, self.sources.ability())
+        tell(self._tell_ability, self.sources.ability())
 
     def _tell_ability(self, ability: Ability) -> None:
-        if self.is_attached:
-            self._ability = ability
-            self.query_one(SettingsStep).tell_ability(ability)
-            self.query_one(ReviewStep).tell_ability(ability)
+        self._ability = ability
+        self.query_one(SettingsStep).tell_ability(ability)
+        self.query_one(ReviewStep).tell_ability(ability)
 
     def do_rename(self) -> None:
         self.query_one(ReviewStep).rename()

@@ -19,6 +19,7 @@ from tui.keys import APP_KEYS, Key, KeyedScreen
 from tui.plan_views import CARD_FACTS, HERE, MODEL_FACTS
 from tui.plan_words import device_name, model_words
 from tui.seal_words import level_line
+from tui.telling import tell
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.lines import Lines
 from tui.widgets.new_run.places import label
@@ -95,7 +96,7 @@ class PlanScreen(KeyedScreen):
         """Of this machine: settled once it was measured, or was found not to be measurable now."""
         self._ability: Ability | None = None
         self._counted: dict[str, Geometry | None] = {}
-        """The model that each of the wider views was worked out for."""
+        """The model that each of the wider views was worked out for, once it was to its end."""
 
     def compose(self) -> ComposeResult:
         yield Lines(self._title_line, id="title")
@@ -213,9 +214,8 @@ class PlanScreen(KeyedScreen):
             matrix.focus()
             wanted = self._geometry if view == "cards" else None
             if view not in self._counted or self._counted[view] is not wanted:
-                self._counted[view] = wanted
                 matrix.clear()
-                self._count_in_thread(view, wanted)
+                self._count_in_thread(view, matrix, wanted)
         self._repaint_head()
         self.query_one(KeyBar).repaint()
 
@@ -227,12 +227,11 @@ class PlanScreen(KeyedScreen):
 
     @work(thread=True)
     def _try_ability(self) -> None:
-        self.app.call_from_thread(self._tell_ability, self.sources.ability())
+        tell(self._tell_ability, self.sources.ability())
 
     def _tell_ability(self, ability: Ability) -> None:
         self._ability = ability
-        if self.is_attached:
-            self.query_one("#seal", Lines).repaint()
+        self.query_one("#seal", Lines).repaint()
 
     def _plan_for(self, model: Path, machine: Hardware | None) -> None:
         self._model, self._machine = model, machine
@@ -247,8 +246,7 @@ class PlanScreen(KeyedScreen):
             found = self.sources.plan(model, machine or self.sources.hardware())
         except Problem as problem:
             found = problem
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._planned, found)
+        tell(self._planned, found)
 
     def _planned(self, found: Plan | Problem) -> None:
         if isinstance(found, Problem):
@@ -279,7 +277,7 @@ class PlanScreen(KeyedScreen):
 
     def _speed_settled(self, measured: bool) -> None:
         self._speed = "settled"
-        if not self.is_attached:
+        if not (self.app.is_running and self.is_running):
             return
         self._repaint_head()
         if measured and self._machine is None and self.plan.board is not None:
@@ -292,26 +290,30 @@ class PlanScreen(KeyedScreen):
             found = self.sources.plan(model, self.sources.hardware())
         except Problem:
             return  # the plan that is shown stands
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self.plan.update, found)
+        tell(self._priced, found)
+
+    def _priced(self, found: Plan) -> None:
+        self.plan.update(found)
 
     @work(thread=True, exclusive=True, group="views")
-    def _count_in_thread(self, view: str, geometry: Geometry | None) -> None:
+    def _count_in_thread(self, view: str, matrix: PlanMatrix, geometry: Geometry | None) -> None:
         hardware = self.sources.hardware()
         rows: Iterator[ViewRow]
         rows = self.sources.models(hardware) if geometry is None else self.sources.cards(geometry, hardware)
-        matrix, worker = self.query_one(f"#{view}", PlanMatrix), get_current_worker()
+        worker = get_current_worker()
         some: list[ViewRow] = []
         for row in rows:
             some.append(row)
             if worker.is_cancelled:
-                self._counted.pop(view, None)
                 return
             if len(some) == ROWS_AT_ONCE:
-                self.app.call_from_thread(matrix.add, some)
+                tell(matrix.add, some)
                 some = []
-        if not worker.is_cancelled:
-            self.app.call_from_thread(matrix.add, some, True)
+        tell(self._counted_all, view, matrix, geometry, some)
+
+    def _counted_all(self, view: str, matrix: PlanMatrix, geometry: Geometry | None, rest: list[ViewRow]) -> None:
+        matrix.add(rest, done=True)
+        self._counted[view] = geometry
 
     def _seal_line(self, width: int, height: int) -> list[Text]:
         """Which seal a run of this plan would have; nothing where the plan is another machine's."""

@@ -16,6 +16,7 @@ from textual.widgets import Input, Static
 from profiles.problem import Problem, printable
 from tui.format import bytes_text
 from tui.purge_words import going_lines, remaining_lines
+from tui.telling import tell
 from tui.theme import look_of
 from tui.widgets.lines import Lines
 from tui.widgets.new_run.text import drawable
@@ -76,11 +77,9 @@ class PurgeDialog(ModalScreen["PurgePlan | None"]):
             found = plan_purge(self._purged)
         except Problem as problem:
             found = problem
-        self.app.call_from_thread(self._tell, found)
+        tell(self._tell, found)
 
     def _tell(self, found: PurgePlan | Problem) -> None:
-        if not self.is_attached:
-            return  # it was left meanwhile
         self._found = found
         if not isinstance(found, Problem):
             word = self.query_one(Input)

@@ -15,9 +15,9 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
-from textual.worker import get_current_worker
 
 from profiles.problem import printable
+from tui.telling import tell
 from tui.theme import look_of
 from tui.widgets.new_run.places import Kind, Place, completions, expanded, is_path_like, short_path
 from tui.widgets.new_run.text import drawable
@@ -232,8 +232,7 @@ class PathPicker(Vertical):
     def _complete_typed(self, typed: str, known: Sequence[Place]) -> None:
         found = completions(typed, self.kind)
         there = {place.path for place in found}
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._show, found + [each for each in known if each.path not in there])
+        tell(self._show, found + [each for each in known if each.path not in there])
 
     def _show(self, places: Sequence[Place]) -> None:
         before, look = self.highlighted, look_of(self)

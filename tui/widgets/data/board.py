@@ -90,6 +90,8 @@ class DataPrepared:
 
     counts: Counts
     lengths: LengthTable
+    tried: str = ""
+    """What tried to get out of its seal, as a sentence."""
 
 
 @dataclass(slots=True)
@@ -143,6 +145,8 @@ class DataBoard:
     """Why a run would stop before it has begun."""
     token_findings: tuple[Finding, ...] = ()
     """What is to be said of the first rows as this model reads them, and of its tokenizer and template."""
+    tried: str = ""
+    """What tried to get out of the seal while every row was prepared, as a sentence."""
 
     def take(self, choice: DataChoice) -> None:
         """Begin with a choice that was made before."""
@@ -198,7 +202,7 @@ class DataBoard:
     def forget_tokens(self) -> None:
         """What depends on the tokens of the rows is no longer known; what the report found in the files stands."""
         self.lengths = self.prompts = self.prepared = self.template_problem = self.prepare_problem = None
-        self.token_findings = ()
+        self.token_findings, self.tried = (), ""
 
     def counts(self) -> Counts | None:
         """Of all sources together; None before the first look at each."""

@@ -28,8 +28,8 @@ FIX_WORDS = {
     ("data.duplicates", "drop_near"): "set near copies aside",
     ("data.train_on", "last_answer"): "learn the last answer",
 }
-GRAVE = ("leak", "across", "benchmark")
-"""Findings whose key holds one of these make a measurement worthless."""
+GRAVE = ("leak", "across", "benchmark", "ways_out")
+"""Findings whose key holds one of these make a measurement worthless, or are an alarm."""
 VALUES_TOLD = 6
 
 
@@ -65,6 +65,7 @@ def prepare(choice: DataChoice) -> Iterator[Progress | DataPrepared]:
             trained=tuple(source["trained"] for source in trained_on),
         ),
         table,
+        preparation.tried,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from engine.data.source import READER
 from profiles.problem import Problem
 from tui.format import counted, share_text
 from tui.widgets.data.length_table import whole_at
@@ -84,7 +85,9 @@ class Finding:
 
 def warnings_of(board: DataBoard) -> list[Finding]:
     """What a person should know before going on, the gravest first; every one has a fix."""
-    found = [*_of_reading(board), *_of_lengths(board), *board.token_findings]
+    looked = [note for state in board.sources if state.found for note in state.found.notes]
+    tried = [note for note in (board.tried, *looked) if note.startswith(READER)]
+    found = [*findings_of_notes(tried), *_of_reading(board), *_of_lengths(board), *board.token_findings]
     found += [each for each in board.findings if each.level != "good" and each.fix is not None]
     chosen = [each for each in found if not _is_done(board, each.fix)]
     return sorted(chosen, key=lambda each: each.level != "bad")
@@ -167,12 +170,13 @@ def findings_of_survey(survey: Survey, source: str) -> list[Finding]:
 
 
 def findings_of_notes(notes: Sequence[str]) -> list[Finding]:
-    """What a person should know of the model's tokenizer and of the template that was chosen."""
+    """What a person should know of the model's tokenizer, of the template that was chosen, and of who reads the data
+    where that one tried to get out."""
     found = []
     for note in notes:
         about_template = note.startswith("the chat template")
         fix = Show("mix", "choose another template") if about_template else Show("xray", "see a row's tokens")
-        found.append(Finding("warn", note, fix=fix))
+        found.append(Finding("bad" if note.startswith(READER) else "warn", note, fix=fix))
     return found
 
 

@@ -167,4 +167,5 @@ class DataFlow:
             else:
                 self._board.lengths = told.lengths
                 self._board.prepared = told.counts
+                self._board.tried = told.tried
         self._screen.repaint()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -14,6 +14,7 @@ from textual.worker import get_current_worker
 
 from engine.data.source import Source
 from profiles.problem import Problem
+from tui.telling import tell
 from tui.widgets.data.board import DataBoard, DataChoice, DataPrepared, Progress
 from tui.widgets.data.findings import REPORT_ROWS, Finding, findings_of_notes, findings_of_survey
 from tui.widgets.data.length_table import LengthTable
@@ -51,9 +52,11 @@ class DataWork:
         self._desk_for: tuple[object, str] | None = None
         self._one_question = threading.Lock()
         """A desk answers one question at a time."""
+        self._closed = False
 
     def close(self) -> None:
         self._screen.workers.cancel_node(self._screen)
+        self._closed = True
         if self._desk is not None:
             self._desk.close()  # whoever waits for its answer is told that there is none
 
@@ -70,7 +73,7 @@ class DataWork:
                 found = self._sources.preview(source)
             except Problem as problem:
                 found = problem
-            self._tell(done, index, source, found)
+            tell(done, index, source, found)
 
         self._start(work, f"look {index}")
 
@@ -83,9 +86,9 @@ class DataWork:
             self._sources.find_personal("")  # its patterns are made here, off the event loop
             try:
                 for read in search(self._sources.rows(source), wanted, ROWS_SHOWN, lambda: worker.is_cancelled):
-                    self._tell(some, read)
+                    tell(some, read)
             except Problem:
-                self._tell(some, RowsRead((), 1.0, done=True))  # the first look has told what it is
+                tell(some, RowsRead((), 1.0, done=True))  # the first look has told what it is
 
         self._start(work, "rows")
 
@@ -103,8 +106,7 @@ class DataWork:
                     if choice.model is None:
                         counts.update(self._characters(section.source(), lambda: worker.is_cancelled))
                     else:
-                        with self._one_question:
-                            desk = self._desk_of(choice)
+                        with self._asking(choice) as desk:
                             survey = desk.survey(section.source(), ROWS_COUNTED)
                             notes = desk.notes
                         name = section.path.name if len(choice.sources) > 1 else ""
@@ -112,13 +114,13 @@ class DataWork:
                         counts.update(row.tokens for row in survey.lengths)
                         prompts.update(row.prompt_tokens for row in survey.lengths)
             except Problem as problem:
-                self._tell(done, problem)
+                tell(done, problem)
                 return
             usable = sum(state.found.usable_rows for state in board.sources if state.found and state.found.complete)
             complete = usable == counts.total() and all(state.found for state in board.sources)
             unit: Literal["tokens", "characters"] = "tokens" if choice.model else "characters"
             table, before = LengthTable(counts, unit, complete), LengthTable(prompts, unit)
-            self._tell(done, Lengths(table, before, tuple(findings)))
+            tell(done, Lengths(table, before, tuple(findings)))
 
         self._start(work, "lengths")
 
@@ -127,8 +129,10 @@ class DataWork:
         choice = self._board.choice()
 
         def work() -> None:
-            with suppress(Problem), self._one_question:
-                self._tell(done, self._desk_of(choice).suggested_template())
+            with suppress(Problem):
+                with self._asking(choice) as desk:
+                    found = desk.suggested_template()
+                tell(done, found)
 
         self._start(work, "template")
 
@@ -141,13 +145,13 @@ class DataWork:
             worker = get_current_worker()
             found: Sequence[XRay] | Problem
             try:
-                with self._one_question:
+                with self._asking(choice) as desk:
                     if worker.is_cancelled:
                         return
-                    found = self._desk_of(choice).xray(source, row.line, length, train_on)
+                    found = desk.xray(source, row.line, length, train_on)
             except Problem as problem:
                 found = problem
-            self._tell(done, row, found)
+            tell(done, row, found)
 
         self._start(work, "xray")
 
@@ -172,28 +176,29 @@ class DataWork:
                     if worker.is_cancelled:
                         told.close()  # type: ignore[attr-defined]  # a generator: closing it ends the child
                         return
-                    self._tell(step, each)
+                    tell(step, each)
             except Problem as problem:
-                self._tell(step, problem)
+                tell(step, problem)
 
         self._start(work, group)
 
     def _start(self, work: Callable[[], None], group: str) -> None:
         self._screen.run_worker(work, thread=True, exclusive=True, group=group)
 
-    def _tell(self, done: Callable[..., None], *found: object) -> None:
-        if not get_current_worker().is_cancelled:
-            self._screen.app.call_from_thread(self._deliver, done, *found)
-
-    def _deliver(self, done: Callable[..., None], *found: object) -> None:
-        """On the event loop. What comes while the screen or the app closes finds no widgets any more."""
-        screen = self._screen
-        if screen.app.is_running and screen.is_running and screen.is_attached:
-            done(*found)
-
     def _characters(self, source: Source, is_cancelled: Callable[[], bool]) -> Counter[int]:
         read = search(self._sources.rows(source), Wanted(), ROWS_COUNTED, is_cancelled)
         return Counter(row.characters for portion in read for row in portion.rows if row.content is not None)
+
+    @contextmanager
+    def _asking(self, choice: DataChoice) -> Iterator[TokenDesk]:
+        """The desk for the chosen model and template, for one question."""
+        with self._one_question:
+            desk = self._desk_of(choice)
+            try:
+                yield desk
+            finally:
+                if self._closed:  # perhaps before it was made, or before its child was started
+                    desk.close()
 
     def _desk_of(self, choice: DataChoice) -> TokenDesk:
         """The desk for the chosen model and template; `_one_question` is held."""

@@ -17,6 +17,7 @@ from engine.spec import RunSpec
 from profiles.problem import Problem, printable
 from tui.format import compact_text, count_text, counted, learning_rate_text, share_text
 from tui.seal_words import fix_words, level_words, refusal
+from tui.telling import tell
 from tui.theme import Look, look_of
 from tui.widgets.new_run.draft import Draft, check_name
 from tui.widgets.new_run.memory import MemoryForecast
@@ -187,12 +188,10 @@ class ReviewStep(Vertical):
 
     @work(thread=True, group="session", exclusive=True)
     def _look_at_session(self) -> None:
-        self.app.call_from_thread(self._show_cautions, self._sources.cautions())
+        tell(self._show_cautions, self._sources.cautions())
 
     def _show_cautions(self, cautions: Sequence[Caution]) -> None:
         """What would end the run before its time, each with what to do about it."""
-        if not self.is_attached:
-            return
         rows = [("mind", printable(f"{caution.what} {caution.remedy}", 500)) for caution in cautions]
         words = facts(rows, self.look, LABEL, self._room + LABEL)
         words.stylize(self.look.warn)
@@ -205,13 +204,13 @@ class ReviewStep(Vertical):
         try:
             room = None if asked else self._sources.room(spec)
             if room is not None and not room.fits:
-                self.app.call_from_thread(self._ask, room)
+                tell(self._ask, room)
                 return
             run = self._sources.launch(spec, wait)
         except Problem as problem:
-            self.app.call_from_thread(self._refused, problem)
+            tell(self._refused, problem)
         else:
-            self.app.call_from_thread(self._launched, run)
+            tell(self._launched, run)
 
     def _ask(self, room: Room) -> None:
         """Tell who took the memory, and what can be done."""

@@ -14,10 +14,10 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Input, Static
-from textual.worker import get_current_worker
 
 from profiles.problem import Problem
 from tui.seal_words import level_line
+from tui.telling import tell
 from tui.theme import Look, look_of
 from tui.widgets.new_run.draft import SEAL, SETTINGS, Draft, Setting, Value, check
 from tui.widgets.new_run.memory import MemoryForecast
@@ -325,8 +325,7 @@ class SettingsStep(Vertical):
                 untouched = self._propose(replace(draft, overrides={})) if draft.overrides else found
         except Problem as problem:
             found = problem
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._priced, draft, found, untouched)
+        tell(self._priced, draft, found, untouched)
 
     def _priced(self, asked: Draft, found: Proposal | Problem, untouched: Proposal | None) -> None:
         if asked.overrides != self.draft.overrides:

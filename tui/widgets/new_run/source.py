@@ -15,9 +15,9 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Static
-from textual.worker import get_current_worker
 
 from profiles.problem import Problem, printable
+from tui.telling import tell
 from tui.theme import Look, look_of
 from tui.widgets.new_run.places import Kind, Place, short_path
 from tui.widgets.new_run.text import drawable, path_lines, problem_text
@@ -107,9 +107,10 @@ class SourceStep(Horizontal):
 
     @work(thread=True, group="places")
     def _fill(self) -> None:
-        places = self._find_places()
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self.picker.offer, places)
+        tell(self._offer, self._find_places())
+
+    def _offer(self, places: Sequence[Place]) -> None:
+        self.picker.offer(places)
 
     @on(PathPicker.Highlighted)
     def _highlight(self, event: PathPicker.Highlighted) -> None:
@@ -146,8 +147,7 @@ class SourceStep(Horizontal):
             found = self._look(path)
         except Problem as problem:
             found = problem
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._inspected, path, found)
+        tell(self._inspected, path, found)
 
     def _inspected(self, path: Path, found: Any) -> None:
         self._seen[path] = found

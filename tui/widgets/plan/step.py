@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from textual import work
 from textual.message import Message
-from textual.worker import get_current_worker
 
 from profiles.problem import Problem
+from tui.telling import tell
 from tui.widgets.new_run.draft import Draft, Value
 from tui.widgets.plan.board import MOVABLE
 from tui.widgets.plan.sources import PlanSources
@@ -71,8 +71,7 @@ class PlanStep(PlanView):
             found = self._plan_for(replace(asked, gathered=gathered))
         except Problem as problem:
             found = problem
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._planned, gathered, found)
+        tell(self._planned, gathered, found)
 
     def _planned(self, gathered: Gathered | None, found: Plan | Problem) -> None:
         self.draft.gathered = gathered

@@ -11,10 +11,10 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
 from textual.timer import Timer
-from textual.worker import get_current_worker
 
 from profiles.problem import Problem
 from tui import plan_words as words
+from tui.telling import tell
 from tui.theme import Look, look_of
 from tui.widgets.lines import Lines
 from tui.widgets.new_run.draft import Value
@@ -198,8 +198,8 @@ class PlanView(Vertical):
             found = self._sources.replay(plan.geometry, settings, cancelled)
         except Problem as problem:
             found = problem
-        if found is not None and not cancelled.is_set() and not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._confirmed, settings, found)
+        if found is not None and not cancelled.is_set():
+            tell(self._confirmed, settings, found)
 
     def _confirmed(self, settings: Settings, found: Replayed | Problem) -> None:
         self._replayed[settings] = found
