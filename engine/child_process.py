@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import IO, Any
 
-from engine.run.endings.logged import keep_data_out_of_errors
+from engine.logged_errors import keep_data_out_of_errors
 from profiles.problem import printable
 
 _PR_SET_PDEATHSIG = 1

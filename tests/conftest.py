@@ -10,6 +10,11 @@ from command import Finetui
 
 # The hooks and the fixture `ledger` of the fault tests; hooks are only found here, where every process looks.
 from fault_ledger import ledger, pytest_runtest_logreport, pytest_terminal_summary  # noqa: F401
+from hypothesis import settings
+
+# How long an example takes says nothing on a shared machine.
+settings.register_profile("finetui", deadline=None)
+settings.load_profile("finetui")
 
 # Where the tests themselves are started in the background, a shell has them ignore Ctrl-C, and whatever they start
 # inherits that; what is tested here is what a person in front of a terminal gets.

@@ -32,7 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         for name in ("supervisor", "worker"):
             if process := recorded_processes(run).get(name):
                 process.send(signal.SIGKILL)
-                assert process.wait(10)
+                assert process.wait(60)
 
 
 @pytest.fixture

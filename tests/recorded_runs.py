@@ -95,5 +95,5 @@ def copy_home(home: Path, into: Path) -> RunDirectory:
 
 
 def audit_of(run: RunDirectory) -> list[dict[str, Any]]:
-    """The lines of its audit log as they stand there."""
-    return [json.loads(line) for line in (run.path / "audit.jsonl").read_bytes().splitlines()]
+    """The lines of its audit log as they stand there, but for one that is just being written."""
+    return [json.loads(line) for line in (run.path / "audit.jsonl").read_bytes().split(b"\n")[:-1]]

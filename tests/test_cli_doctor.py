@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,35 +12,36 @@ import pytest
 from command import Finetui
 
 from engine.airgap.requirements import Package, needed_packages
+from engine.run.launch import launch
 from engine.seal.policy.places import computing_places, reading_places
 from engine.seal.proof.refusals import Refusals, socket_pair
 from engine.seal.report import LayerReport
 from engine.seal.sealing import start_sealed
-from tui.commands.checks import check_home, check_seal, check_terminal, judge_libraries, judge_seal
+from engine.spec import parse_spec
+from profiles.problem import Problem
+from tui.commands.checks import check_home, check_seal, check_system, check_terminal, judge_libraries, judge_seal
 from tui.commands.offline import check_model, judge_installed, judge_packages
 from tui.terminal import Terminal
 
 VERSIONS = {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2", "accelerate": "1.15.0"}
 DRIVER = {"driver_gpus": 1, "driver": "580.95", "driver_cuda": 13010}
-CUDA_WORKS = {"torch_cuda": "13.0", "cuda_available": True, "devices": ["H100"], **DRIVER}
-CPU_ONLY = {"torch_cuda": None, "cuda_available": False, "devices": [], "no_driver": "no library"}
+NO_DRIVER = {"no_driver": "no library"}
+CUDA_WORKS = {"torch_cuda": "13.0", "cuda_available": True, "devices": ["H100"]}
+CPU_ONLY = {"torch_cuda": None, "cuda_available": False, "devices": []}
 
 
 @pytest.mark.parametrize(
-    ("found", "level", "words"),
+    ("torch", "driver", "level", "words"),
     [
-        (CUDA_WORKS, "ok", "H100; CUDA 13.0"),
-        (CPU_ONLY, "ok", "training on the CPU"),
-        (CPU_ONLY | DRIVER, "fail", "torch is built for the CPU only"),
-        (
-            CPU_ONLY | DRIVER | {"torch_cuda": "13.2"},
-            "fail",
-            "(CUDA 13.1) has 1, but torch, built for CUDA 13.2",
-        ),
+        (CUDA_WORKS, DRIVER, "ok", "H100; CUDA 13.0"),
+        (CPU_ONLY, NO_DRIVER, "ok", "training on the CPU"),
+        (CPU_ONLY, DRIVER, "fail", "torch is built for the CPU only"),
+        (CPU_ONLY | {"torch_cuda": "13.2"}, DRIVER, "fail", "(CUDA 13.1) has 1, but torch, built for CUDA 13.2"),
     ],
 )
-def test_whether_torch_and_the_driver_agree(found: dict, level: str, words: str):
-    *libraries, gpu = judge_libraries({"versions": VERSIONS, "faults": {}, **found})
+def test_whether_torch_and_the_driver_agree(torch: dict, driver: dict, level: str, words: str):
+    found = {"versions": VERSIONS, "imports": dict.fromkeys(VERSIONS, ""), "kernels": {}}
+    *libraries, gpu = judge_libraries({**found, "torch": torch, "driver": driver})
     assert {check.level for check in libraries} == {"ok"}
     assert gpu.level == level
     assert words in gpu.found
@@ -47,7 +49,8 @@ def test_whether_torch_and_the_driver_agree(found: dict, level: str, words: str)
 
 
 def test_only_what_every_run_needs_is_a_failure():
-    checks = judge_libraries({"versions": {}, "faults": {"torch": "ImportError: x", "bitsandbytes": "OSError: y"}})
+    faults = {"torch": "ImportError: x", "bitsandbytes": "OSError: y"}
+    checks = judge_libraries({"versions": {}, "imports": faults, "torch": {}, "driver": NO_DRIVER, "kernels": {}})
     assert [(check.level, bool(check.fix)) for check in checks] == [("fail", True), ("warn", True)]
 
 
@@ -61,6 +64,32 @@ def test_a_home_that_cannot_be_written_to_fails(tmp_path: Path):
     (bad,) = check_home(tmp_path / "file" / "home")
     assert bad.level == "fail"
     assert "FINETUI_HOME" in bad.fix
+
+
+def test_a_system_that_tells_nothing_of_its_processes_is_told_before_a_run_is_made(
+    finetui: Finetui, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 20)
+    hide = 'mount -t tmpfs none /proc && exec "$@"'
+    hidden = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", hide, "sh")
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*hidden, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("hides /proc in a mount namespace")
+    result = finetui("train", "--model", llama, "--data", rows, before=hidden)
+    assert result.status == 2 and not (finetui.home / "runs").exists(), result.stderr
+    assert "/proc/meminfo: cannot be read" in result.stderr and "fix: " in result.stderr
+
+    assert [check.level for check in check_system()] == ["ok"]
+    monkeypatch.setenv("FINETUI_HOME", str(finetui.home))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    (other,) = check_system()
+    assert other.level == "fail" and "Linux only" in other.found and other.fix
+    with pytest.raises(Problem, match="Linux only"):
+        launch(parse_spec({"name": "a", "model": {"path": str(llama)}, "data": {"train": [str(rows)]}}, "a"))
+    assert not (finetui.home / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +173,7 @@ def test_missing_and_other_packages_are_told_with_where_they_come_from():
 WORKS = {
     "imports": {"torch": ""},
     "torch": {**CPU_ONLY, "architectures": [], "capabilities": []},
-    "driver": {"no_driver": "no library"},
+    "driver": NO_DRIVER,
     "kernels": {"attention": "", "4-bit weights": "", "8-bit optimizer": ""},
 }
 HOPPER = {**CUDA_WORKS, "architectures": ["sm_80", "sm_90"], "capabilities": ["90"]}

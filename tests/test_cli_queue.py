@@ -41,10 +41,10 @@ def state_of(cli: Finetui, name: str) -> str:
     return next(run["state"] for run in cli("runs", "--json").json() if run["name"] == name)
 
 
-def until(condition: object, cli: Finetui, *arguments: str) -> str:
-    """What a command prints once `condition` is in it."""
+def until(words: tuple[str, ...], cli: Finetui, *arguments: str) -> str:
+    """What a command prints once all of `words` are in it."""
     deadline = time.monotonic() + ENGINE_SECONDS
-    while str(condition) not in (shown := cli(*arguments).stdout):
+    while not all(each in (shown := cli(*arguments).stdout) for each in words):
         assert time.monotonic() < deadline, shown
     return shown
 
@@ -57,9 +57,7 @@ def test_runs_are_put_in_the_queue_shown_moved_and_taken_out_and_start_by_themse
         assert queued.status == 0, queued.stderr
         assert "queued " in queued.stdout and "finetui queue" in queued.stdout
     why = "waits for clinic to end, then for "
-    shown = until("queued 2nd", cli, "runs")
-    assert "queued 1st" in shown
-
+    until(("queued 1st", "queued 2nd"), cli, "runs")
     line = cli("queue", "--json").json()
     assert [(each["place"], each["run"].split("-")[-1], each["after"]) for each in line] == [
         (1, "first", live),
@@ -72,7 +70,7 @@ def test_runs_are_put_in_the_queue_shown_moved_and_taken_out_and_start_by_themse
     assert "-second is 1st in line already.\n" in cli("queue", "second", "--sooner").stdout
     rows = [line for line in moved.stdout.splitlines() if why in line]
     assert [row.split()[0] for row in rows] == ["1", "2"] and "-second" in rows[0]
-    assert why in until("queued 1st", cli, "show", "second")
+    assert why in until(("queued 1st",), cli, "show", "second")
 
     stopped = cli("stop", "first")
     assert "leaves the queue" in stopped.stdout

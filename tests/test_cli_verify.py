@@ -19,8 +19,13 @@ from recorded_runs import at_home, audit_of, copy_home, train_recorded
 
 from engine.export.request import export_run
 from engine.run.directory import RunDirectory
+from engine.run.evidence import own_files, verifying
+from engine.run.evidence.audit import read_audit, record
+from engine.run.evidence.chain import Chain
 from engine.run.evidence.verifying import Verdict, verify
 from engine.run.telemetry.events import Evaluation
+from engine.run.telemetry.folding import Folding
+from engine.run.telemetry.journal import JournalTail, JournalWriter
 from engine.run.telemetry.reading import open_journal, read_state
 from engine.run.telemetry.snapshot import save_snapshot
 
@@ -169,6 +174,29 @@ def test_a_snapshot_that_tells_another_story_than_the_journal_is_found(run: RunD
     assert read_state(run).evaluation("after") == better.evaluations[0]  # so `finetui show` would tell it
     (found,) = verify(run).of("differs")
     assert found.where == "snapshot.json" and "evaluations" in found.means
+
+
+def test_what_a_live_run_adds_while_it_is_looked_at_is_no_change(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folding, tail = open_journal(run)
+    save_snapshot(run, folding.state(), folding.recent, tail.offset)
+
+    def read_log(run: RunDirectory) -> Chain:
+        chain = read_audit(run)
+        record(run, "noted")
+        return chain
+
+    def open_and_go_on(run: RunDirectory) -> tuple[Folding, JournalTail]:
+        opened = open_journal(run)
+        JournalWriter(run.events_path).append("evaluation", when="during", step=9, held_out_loss=1.0)
+        return opened
+
+    monkeypatch.setattr(verifying, "read_audit", read_log)
+    monkeypatch.setattr(own_files, "open_journal", open_and_go_on)
+    found = verify(run)
+    assert found.holds and read_state(run).evaluations[-1].step == 9
+    assert "snapshot.json" in [finding.where for finding in found.of("matches")]
 
 
 def test_a_run_of_an_earlier_finetui_is_no_run_that_was_changed(run: RunDirectory) -> None:

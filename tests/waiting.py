@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from engine.run.directory import RunDirectory
 from engine.run.liveness import liveness
+from engine.run.processes.identity import ProcessIdentity
+from engine.run.processes.recorded import recorded_processes
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -40,3 +44,29 @@ def wait_for_end(run: RunDirectory) -> dict[str, Any]:
     end = end_of(run)
     wait_until(lambda: liveness(run) != "live")
     return end
+
+
+def hold(process: ProcessIdentity) -> None:
+    """Have a process stand still until SIGCONT. The signal alone comes whenever its first thread is given a processor,
+    and the others go on until then."""
+    if process.send(signal.SIGSTOP):
+        wait_until(lambda: _stands_still(process.pid) or not process.is_alive())
+
+
+def _stands_still(pid: int) -> bool:
+    try:
+        lines = [(thread / "stat").read_text() for thread in Path(f"/proc/{pid}/task").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):  # a thread ended meanwhile
+        return False
+    return all(line.rpartition(")")[2].split()[0] == "T" for line in lines)
+
+
+def kill_run(run: RunDirectory) -> None:
+    """End a run's engine and trainer as a power cut does: neither does anything about the other's end."""
+    processes = recorded_processes(run).values()
+    for process in processes:
+        hold(process)
+    for process in processes:
+        process.send(signal.SIGKILL)
+    for process in processes:
+        assert process.wait(60)

@@ -1,7 +1,8 @@
 """`python -m engine.airgap.installed_child`: what of this installation works, tried and told as one JSON object.
 
 In a process of its own, since libraries may be missing, broken or slow, and sealed, since nothing may be looked up:
-{"imports": {module: "" or what went wrong}, "torch": {...}, "driver": {...}, "kernels": {name: "" or what went wrong}}.
+{"imports": {module: "" or what went wrong}, "versions": {module that imports: its own word or "?"}, "torch": {...},
+"driver": {...}, "kernels": {name: "" or what went wrong}}.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ def main(modules: list[str]) -> None:
     set_offline()
     send = take_stdout()
     imports = {module: _fault(partial(importlib.import_module, module)) for module in modules}
-    found: dict[str, Any] = {"imports": imports, "torch": {}, "driver": _driver(), "kernels": {}}
+    versions = {
+        name: str(getattr(sys.modules[name], "__version__", "?")) for name, fault in imports.items() if not fault
+    }
+    found: dict[str, Any] = {"imports": imports, "versions": versions, "torch": {}, "driver": _driver(), "kernels": {}}
     if not imports.get("torch", "is not asked for"):
         found["torch"] = _torch()
         found["kernels"] = {name: _fault(attempt) for name, attempt in _KERNELS.items()}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.child_process import Send, end_with, limit_address_space, mapped_bytes, take_stdout
+from engine.run.sealing.telling import tell_tries
 from profiles.problem import Problem
 
 # Besides what torch itself maps: a pickle's objects, buffers.
@@ -24,6 +25,7 @@ _ROOM_BYTES = 2 << 30
 
 def main() -> int:
     send = take_stdout()
+    tell_tries()
     asked = json.loads(sys.stdin.read())
     end_with(os.getppid())
     warnings.simplefilter("ignore")  # torch's, about files; what matters is told

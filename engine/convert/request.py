@@ -2,6 +2,8 @@
 
 A pickle may take the child over, for which it is sealed. So what it says is checked as anybody's words are, it is ended
 when its time is over, and what it leaves counts only where it is plain files of the names that a conversion makes.
+Taking numbers out of a pickle never tries to reach a network. Where that process tries, other code than ours runs in
+it: then nothing that it wrote or said is believed, also not that its tensors are the pickle's, and nothing is kept.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from typing import IO, Any
 from engine.child_process import describe_exit, last_line
 from engine.convert.pickled_folder import PickledModel
 from engine.export.staging import check_target, staged, sweep
-from engine.modules import module_command, module_environment
+from engine.modules import module_command
+from engine.run.sealing.hearing import Hearing
 from engine.run.telemetry.records import from_line, to_line
 from engine.seal.group import GroupProcess
 from engine.seal.policy.places import reading_places
 from engine.seal.report import SealReport
-from engine.seal.sealing import start_sealed
+from profiles.machine.kernel import require_kernel
 from profiles.problem import Problem, printable
 
 Progress = Callable[[str, int, int], None]
@@ -39,6 +42,10 @@ _LATE_SECONDS = 60
 _LINE_LIMIT_BYTES = 1 << 20
 _MADE = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
 _NOT_TRUSTED = "Nothing was written. Choose a safetensors version of this model."
+_ALARM = (
+    "Nothing was written. Do not open this model with anything. If what tried is a program of your own that runs in "
+    "every Python, convert without it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +66,10 @@ def convert_model(model: PickledModel, into: Path, progress: Progress = lambda d
     large models.
 
     Raises Problem: the target cannot be written or has too little room, a file needs more than weights do, is damaged,
-    or holds something else; then nothing of the target is there.
+    or holds something else, or the process that opened it tried to reach a network; then nothing of the target is
+    there.
     """
+    require_kernel()
     target = check_target(into)
     try:
         with staged(target, model.weight_bytes, "the converted model") as folder:
@@ -81,12 +90,12 @@ def _converted(model: PickledModel, folder: Path, target: Path, progress: Progre
         "into": str(folder),
         "seconds": seconds,
     }
-    with tempfile.TemporaryFile() as log:
-        child, report = start_sealed(
+    hearing = Hearing("a process that")
+    with tempfile.TemporaryFile() as log, _silent(hearing, model.folder):
+        child, report = hearing.start(
             module_command("engine.convert"),
             reading_places((model.folder,), write=(folder,)),
             "best",
-            env=module_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -101,6 +110,22 @@ def _converted(model: PickledModel, folder: Path, target: Path, progress: Progre
             except (KeyError, TypeError, ValueError):
                 what = "was said in other words than finetui's by the process that opened the pickles"
                 raise Problem("how the conversion went", what, _NOT_TRUSTED) from None
+
+
+@contextmanager
+def _silent(hearing: Hearing, folder: Path) -> Iterator[None]:
+    """Raises Problem after the block where something was tried in it, whatever else there was to say of its child."""
+    said: Problem | None = None
+    try:
+        yield
+    except Problem as problem:
+        said = problem
+    finally:
+        hearing.close()
+    if told := hearing.told():
+        raise Problem(f"{folder}, weights", f"were opened by {told}", _ALARM) from said
+    if said is not None:
+        raise said
 
 
 @contextmanager

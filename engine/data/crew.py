@@ -23,8 +23,8 @@ from importlib import import_module
 from typing import IO, Any
 
 from engine.child_process import describe_exit, end_with, last_line, limit_address_space, limit_processor_time
+from engine.logged_errors import error_text, keep_data_out_of_errors
 from engine.modules import module_command, module_environment
-from engine.run.endings.logged import error_text, keep_data_out_of_errors
 from engine.wire import from_bytes, to_bytes
 from profiles.problem import Problem
 
@@ -210,7 +210,8 @@ def _read(pipe: IO[bytes]) -> Any | None:
 def _result(answer: tuple[str, Any]) -> Any:
     kind, value = answer
     if kind == "problem":
-        raise Problem(**value)
+        words, number = value
+        raise Problem(**words) from (OSError(number, os.strerror(number)) if number is not None else None)
     if kind == "fault":
         raise CrewFault(value)
     return value
@@ -263,15 +264,17 @@ def _serve() -> None:
                 gc.disable()
             answer: tuple[str, Any] = ("done", do(item))
         except Problem as problem:
-            answer = ("problem", problem.as_dict())
+            # Behind its words the error of the system, by which a full disk is known for one.
+            behind = problem.__context__
+            answer = ("problem", (problem.as_dict(), behind.errno if isinstance(behind, OSError) else None))
         except MemoryError:
-            answer = ("problem", _TOO_MUCH_MEMORY.as_dict())
+            answer = ("problem", (_TOO_MUCH_MEMORY.as_dict(), None))
         except Exception as error:
             answer = ("fault", error_text(error))
         except BaseException as error:
             if type(error).__module__ != _RUST:  # a panic of the tokenizer's, which is no Exception
                 raise
-            answer = ("problem", _panic(error).as_dict())
+            answer = ("problem", (_panic(error).as_dict(), None))
         wire_out.write(_frame(answer))
         wire_out.flush()
         del answer, item, asked

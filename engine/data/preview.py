@@ -15,8 +15,9 @@ from engine.data.preview_counts import Column, Counts, Lengths, Sample, sample_d
 from engine.data.rows import RejectedRow, Row, Unit, refusal, shown
 from engine.data.shapes import Reading, Recogniser, UnclearColumns, reading_of
 from engine.data.shapes.suggestions import Suggestion, suggestions_for
-from engine.data.source import Source
+from engine.data.source import READER, Source
 from engine.modules import module_command
+from engine.run.sealing.hearing import Hearing
 from engine.seal.policy.places import data_places
 from engine.seal.sealing import run_sealed
 from engine.wire import from_bytes, to_bytes
@@ -141,23 +142,28 @@ def preview(source: Source | Path, limit_bytes: int = PREVIEW_BYTES) -> DataPrev
 
 def _preview_apart(source: Source, limit_bytes: int) -> DataPreview:
     """`preview` in a child. Raises what it raises there, and Problem when the child takes too long or dies."""
+    hearing = Hearing(READER)
     try:
         done = run_sealed(
             module_command("engine.data.preview_child"),
             data_places([source.path]),
             input=to_bytes((source, limit_bytes)),
             timeout_seconds=_APART_SECONDS,
+            start=hearing.start,
         )
     except subprocess.TimeoutExpired:
         what = f"has templates that were not done with its first rows in {_APART_SECONDS:.0f} seconds"
-        raise Problem(shown(source.path), what, "Write the templates more simply.") from None
+        raise hearing.beside(Problem(shown(source.path), what, "Write the templates more simply.")) from None
+    finally:
+        hearing.close()
     if done.returncode:
         what = f"has templates that ended the process they ran in (status {done.returncode})"
-        raise Problem(shown(source.path), what, "Write the templates more simply.")
+        raise hearing.beside(Problem(shown(source.path), what, "Write the templates more simply."))
     found = from_bytes(done.stdout)
     if isinstance(found, Problem):
-        raise found
-    return found
+        raise hearing.beside(found)
+    tried = hearing.told()
+    return replace(found, notes=(*found.notes, tried)) if tried else found
 
 
 def preview_here(source: Source, limit_bytes: int) -> DataPreview:

@@ -9,6 +9,7 @@ import sys
 
 from engine.child_process import end_with, limit_address_space
 from engine.data.preview import DataPreview, preview_here
+from engine.run.sealing.telling import tell_tries
 from engine.wire import from_bytes, to_bytes
 from profiles.problem import Problem
 
@@ -18,6 +19,7 @@ _ADDRESS_SPACE_BYTES = 2 << 30
 
 def main() -> None:
     end_with(os.getppid())
+    tell_tries()
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no part of the answer
     limit_address_space(_ADDRESS_SPACE_BYTES)

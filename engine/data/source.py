@@ -10,6 +10,9 @@ from typing import Literal
 Format = Literal["auto", "jsonl", "json", "csv", "parquet", "arrow", "text", "markdown"]
 Shape = Literal["auto", "messages", "pair", "text", "preference", "feedback", "labelled", "similar", "template"]
 
+READER = "the process that reads the data"
+"""How any that reads rows, or a tokenizer for them, is called where it tried to get out of its seal."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

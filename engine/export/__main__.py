@@ -21,8 +21,7 @@ from engine.export.staging import check_target, staged
 from engine.methods.heads import LANGUAGE, NO_HEAD, Head, read_classes
 from engine.offline import set_offline
 from engine.run.directory import RunDirectory
-from engine.run.sealing.lines import tell_from_environment
-from engine.seal.proof.guarding import guard_to_log
+from engine.run.sealing.telling import tell_tries
 from profiles.problem import Problem
 
 
@@ -39,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal_on_parent_death(signal.SIGTERM)
     set_offline()
     send = take_stdout()
-    guard_to_log(tell_from_environment())
+    tell_tries()
     try:
         run = RunDirectory(options.run)
         target = export(run, options.to, options.into, send, with_sources=options.with_sources)

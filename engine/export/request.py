@@ -14,15 +14,15 @@ from engine.export.copying import Progress, files_in, total_bytes
 from engine.export.output import Output, output_of
 from engine.export.recording import record_export
 from engine.export.staging import check_target, delivered
-from engine.modules import module_command, module_environment
+from engine.modules import module_command
 from engine.run.directory import RunDirectory
 from engine.run.private import users_umask
 from engine.run.sealing.hearing import Hearing
 from engine.run.sealing.level import level_now
+from engine.run.sealing.places import export_places
 from engine.run.telemetry.records import from_line
 from engine.seal.group import GroupProcess
-from engine.seal.policy.places import export_places
-from engine.seal.sealing import start_sealed
+from profiles.machine.kernel import require_kernel
 from profiles.problem import Problem, printable
 
 Form = Literal["adapter", "merged"]
@@ -53,25 +53,22 @@ def export_run(
     written, base or adapter cannot be read, the child was killed; and where the export is there, but could not be
     recorded.
     """
+    require_kernel()
     output = output_of(run)
     target = check_target(into)
     most_bytes = _most_bytes(run, output)
     with tempfile.TemporaryFile() as log, delivered(target) as delivery, closing(Hearing()) as hearing:
         made = delivery.made
-        child, report = start_sealed(
+        child, report = hearing.start(
             module_command("engine.export", *_arguments(run, to, made, with_sources)),
             export_places(run, made.parent),
             level_now(run),
-            pass_fds=[hearing.guard_descriptor],
-            refusals=hearing.refusals_descriptor,
-            env=module_environment() | hearing.variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
             umask=users_umask(),
         )
-        hearing.started()
         try:
             _follow(child, made, target, log, progress)
         finally:

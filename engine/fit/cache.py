@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from engine.run.directory import home, of_platform
+from engine.home import cache_root
 from engine.run.durable_files import write_atomically
 from profiles.bounded_files import read_bytes
 from profiles.problem import Problem
 
-CACHE_VARIABLE = "FINETUI_CACHE"
-"""An environment variable with the cache's folder. Sealed processes have it, since for them XDG_CACHE_HOME, by which
-the platform's would be found, is another."""
-
 # Far more than anything that is kept has, which is kilobytes.
 _MOST_BYTES = 1 << 24
-
-
-def cache_root() -> Path:
-    """The folder of the cache: FINETUI_CACHE, else under FINETUI_HOME where that is set, else the platform's."""
-    if given := os.environ.get(CACHE_VARIABLE):
-        return Path(given).expanduser().absolute()
-    if os.environ.get("FINETUI_HOME"):
-        return home() / "cache"
-    return of_platform("cache")
 
 
 def read_cached(name: str) -> dict[str, Any] | None:

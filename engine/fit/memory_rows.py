@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.run.directory import home
+from engine.home import home
 from profiles.bounded_files import read_bytes
 from profiles.geometry import Geometry
 from profiles.learnt import FORMULA, Learnt, model_key, shipped_rows

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from engine.fit.cache import read_cached, write_cached
 from engine.modules import module_command, module_environment
-from engine.seal.policy.places import Places
+from engine.seal.policy.places import passing_places
 from engine.seal.sealing import start_sealed
 from profiles.geometry import Geometry
 from profiles.problem import Problem, printable
@@ -101,14 +101,13 @@ def _run_child(
         tempfile.TemporaryFile() as asked,
         tempfile.TemporaryFile() as answer,
         tempfile.TemporaryFile() as errors,
-        tempfile.TemporaryDirectory(prefix="finetui-", ignore_cleanup_errors=True) as libraries,
+        passing_places() as places,
     ):
         asked.write(json.dumps(request).encode())
         asked.seek(0)
         child, _ = start_sealed(
             module_command("engine.fit.replay_child"),
-            # No more than to import transformers makes the folder of what torch compiles, or fails.
-            Places(write=(libraries,), libraries=(libraries,)),
+            places,
             "best",
             stdin=asked,
             stdout=answer,

@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.fit.cache import read_cached, write_cached
 from engine.modules import module_command
-from engine.seal.policy.places import Places
+from engine.seal.policy.places import passing_places
 from engine.seal.sealing import run_sealed
 from profiles.problem import Problem, printable
 
@@ -60,9 +60,9 @@ def model_shapes(path: Path, values: Mapping[str, Any], *, timeout_seconds: floa
 
 def _ask(path: Path, text: str, timeout_seconds: float) -> dict[str, Any]:
     try:
-        done = run_sealed(
-            module_command("engine.fit.shapes_child"), Places(), input=text.encode(), timeout_seconds=timeout_seconds
-        )
+        with passing_places() as places:
+            command = module_command("engine.fit.shapes_child")
+            done = run_sealed(command, places, input=text.encode(), timeout_seconds=timeout_seconds)
     except subprocess.TimeoutExpired:
         raise Problem(
             str(path),

@@ -7,9 +7,11 @@ import errno
 import os
 import re
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from engine.home import home
 from profiles.problem import Problem, printable
 
 if TYPE_CHECKING:
@@ -145,29 +147,6 @@ class RunDirectory:
         return load_spec(self.spec_path)
 
 
-def home() -> Path:
-    """The folder of everything finetui keeps: FINETUI_HOME, else the platform's place for a user's data."""
-    if given := os.environ.get("FINETUI_HOME"):
-        return Path(given).expanduser().absolute()
-    return of_platform("data")
-
-
-def of_platform(kind: Literal["data", "cache"]) -> Path:
-    """The platform's folder for what a user keeps, or may lose, of finetui. Raises Problem for a user who has
-    no home folder, as in a container that was started with a number for a user."""
-    import platformdirs  # here, since FINETUI_HOME makes it needless
-
-    try:
-        find = platformdirs.user_data_path if kind == "data" else platformdirs.user_cache_path
-        return find("finetui", appauthor=False)
-    except RuntimeError:
-        raise Problem(
-            "the home folder",
-            "is not known: HOME is not set, and this system has no entry for this user",
-            "Set FINETUI_HOME to a folder of your own.",
-        ) from None
-
-
 def runs_root() -> Path:
     """The folder that holds the run folders; it need not exist yet."""
     return home() / "runs"
@@ -177,12 +156,13 @@ def list_runs() -> list[RunDirectory]:
     """All runs, newest first. Raises Problem when the folder of runs is there but cannot be read."""
     root = runs_root()
     try:
-        found = [RunDirectory(entry) for entry in root.iterdir() if (entry / "spec.toml").is_file()]
-        return sorted(found, key=_age_order, reverse=True)
+        entries = list(root.iterdir())
+        found = [aged for entry in entries if (aged := _with_its_age(RunDirectory(entry))) is not None]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise disk_problem(root, error) from None
+    return [run for _, run in sorted(found, key=itemgetter(0), reverse=True)]
 
 
 def find_run(text: str) -> RunDirectory:
@@ -225,9 +205,15 @@ def disk_problem(path: Path, error: OSError) -> Problem:
     return Problem(where, what, f"Correct that, or {elsewhere}")
 
 
-def _age_order(run: RunDirectory) -> tuple[str, int, str]:
+def _with_its_age(run: RunDirectory) -> tuple[tuple[str, int, str], RunDirectory] | None:
+    """A run and what puts it into its place by age; None for a folder that is no run. Raises OSError."""
     match = FOLDER_NAME.fullmatch(run.name)
-    return match["stamp"] if match else "", run.spec_path.stat().st_mtime_ns, run.name
+    try:
+        if not run.spec_path.is_file():
+            return None
+        return (match["stamp"] if match else "", run.spec_path.stat().st_mtime_ns, run.name), run
+    except FileNotFoundError:  # removed at this very moment, which says nothing about the others
+        return None
 
 
 def _run_at(path: Path) -> RunDirectory:

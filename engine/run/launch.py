@@ -27,6 +27,7 @@ from engine.run.waiting.predecessor import require_run
 from engine.run.waiting.returning import waited
 from engine.run.waiting.room import room_for
 from engine.seal.request import Level
+from profiles.machine.kernel import require_kernel
 from profiles.problem import Problem, printable
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ def launch(
     first, and with `after` not before the run of that name has ended; with `beside` it does not wait for the other
     runs on its device to end. Without, it starts at once, whatever is free: ask `room_for` and tell. Returns once the
     engine is ready; `tell` hears what did not go as planned meanwhile. Raises Problem when the run cannot be made, its
-    disk has surely no room for it, its memory can never be free here, there is no such run to come after, or the
-    engine does not start."""
+    disk has surely no room for it, its memory can never be free here, there is no such run to come after, this system
+    is none that trains, or the engine does not start."""
+    require_kernel()
     if after is not None:
         require_run(after)
     require_disk(spec, runs_root())
@@ -81,6 +83,7 @@ def resume(
     `beside` are launch's; a run whose engine died while it waited waits again. A worker that still saves what it learnt
     under an engine that was killed is waited for; `tell` hears of it, and of what else did not go as planned. Raises
     Problem when the run is live or finished, or another user's, or the engine does not start."""
+    require_kernel()
     require_own(run.path)
     state = liveness(run)
     if state == "live":

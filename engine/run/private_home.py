@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from engine.fit.cache import cache_root
-from engine.run.directory import home
+from engine.home import cache_root, home
 from engine.run.private import close, require_own
 
 _FOLDERS = ("runs", "heads", "faults", "measured", "purging")

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from engine.logged_errors import print_error
 from engine.run.attempt import Attempt
 from engine.run.control import ControlServer
 from engine.run.directory import RunDirectory, disk_problem
@@ -24,7 +25,6 @@ from engine.run.endings.aftermath import Aftermath, StoppedBy
 from engine.run.endings.causes import Ending
 from engine.run.endings.errors import ending_of_error, ending_of_start
 from engine.run.endings.exhaustion import KillCounter
-from engine.run.endings.logged import print_error
 from engine.run.endings.remedies import BACK_IN_LINE
 from engine.run.processes.daemon import detach
 from engine.run.processes.identity import ProcessIdentity

@@ -10,14 +10,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from engine.child_process import describe_exit
 from engine.modules import module_environment
-from engine.run.endings.causes import CausedProblem
 from engine.seal.group import GroupProcess
 from engine.seal.layers import seccomp
 from engine.seal.policy.base import base_places
@@ -25,6 +24,7 @@ from engine.seal.policy.environment import sealed_environment
 from engine.seal.policy.places import Places
 from engine.seal.report import LayerReport, SealReport
 from engine.seal.request import LAYERS, Layer, Level, SealRequest, Sockets
+from profiles.problem import Problem
 
 WITHOUT_VARIABLE = "FINETUI_SEAL_WITHOUT"
 """An environment variable with layers, divided by commas, that are to be missing as on a machine that has none."""
@@ -38,10 +38,8 @@ _REPORT_SECONDS = 120.0
 _LAST_SECONDS = 2.0
 
 
-class SealRefused(CausedProblem):
+class SealRefused(Problem):
     """A layer that is required does not hold on this machine: nothing was started."""
-
-    cause = "unsealed"
 
 
 def start_sealed(
@@ -124,11 +122,12 @@ def run_sealed(
     input: bytes = b"",
     timeout_seconds: float,
     env: Mapping[str, str] | None = None,
+    start: Callable[..., tuple[GroupProcess, SealReport]] = start_sealed,
 ) -> subprocess.CompletedProcess[bytes]:
     """As `subprocess.run`, sealed as well as this machine can: start `command`, give it `input`, and return what it
-    wrote. Raises subprocess.TimeoutExpired, when it is killed, and OSError."""
+    wrote. `start` takes what `start_sealed` takes. Raises subprocess.TimeoutExpired, when it is killed, and OSError."""
     pipe = subprocess.PIPE
-    process, _ = start_sealed(command, places, "best", env=env, stdin=pipe, stdout=pipe, stderr=pipe)
+    process, _ = start(command, places, "best", env=env, stdin=pipe, stdout=pipe, stderr=pipe)
     with process:
         try:
             output, errors = process.communicate(input, timeout=timeout_seconds)

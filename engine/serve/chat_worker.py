@@ -30,8 +30,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from engine.child_process import Send, take_stdout
 from engine.offline import set_offline
 from engine.run.directory import RunDirectory
-from engine.run.sealing.lines import tell_from_environment
-from engine.seal.proof.guarding import guard_to_log
+from engine.run.sealing.telling import tell_tries
 from profiles.problem import Problem
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def main(arguments: list[str]) -> int:
     """Serve until stdin ends. Returns 2 after a Problem that leaves nothing to serve."""
     set_offline()
     send = take_stdout()
-    guard_to_log(tell_from_environment())
+    tell_tries()
     requests = Requests(sys.stdin)
     try:
         loaded = _load(RunDirectory(Path(arguments[0])), send)

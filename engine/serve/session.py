@@ -14,14 +14,14 @@ from typing import IO, Any, Literal
 
 from engine.child_process import describe_exit, last_line
 from engine.export.output import output_of
-from engine.modules import module_command, module_environment
+from engine.modules import module_command
 from engine.run.directory import RunDirectory
 from engine.run.evidence.audit import record, seal_facts
 from engine.run.sealing.hearing import Hearing
 from engine.run.sealing.level import level_now
-from engine.seal.policy.places import chat_places
+from engine.run.sealing.places import chat_places
 from engine.seal.report import SealReport
-from engine.seal.sealing import start_sealed
+from profiles.machine.kernel import require_kernel
 from profiles.problem import Problem, printable
 
 SideName = Literal["base", "tuned"]
@@ -109,6 +109,7 @@ class ChatSession:
         dies.
         """
         assert self._process is None, "a session is started once"
+        require_kernel()
         spec = self.run.spec()
         if not (objective := spec.objective).writes:
             raise Problem(
@@ -119,21 +120,17 @@ class ChatSession:
         output_of(self.run)
         self._log = self._open_log()
         self._log_start = self._log.seek(0, 2)
-        self._hearing = hearing = Hearing()
-        self._process, self.seal = start_sealed(
+        self._hearing = Hearing()
+        self._process, self.seal = self._hearing.start(
             module_command("engine.serve.chat_worker", str(self.run.path)),
             chat_places(self.run),
             level_now(self.run),
-            pass_fds=[hearing.guard_descriptor],
-            refusals=hearing.refusals_descriptor,
-            env=module_environment() | hearing.variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             start_new_session=True,
             encoding="ascii",
         )
-        hearing.started()
         with suppress(OSError):  # the folder of a run may have become read-only; talking with it still works
             record(self.run, "chatted", seal=seal_facts(self.seal))
         self._receiver = threading.Thread(target=self._receive, daemon=True, name="chat")

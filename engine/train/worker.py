@@ -15,13 +15,13 @@ from engine.offline import set_offline
 
 set_offline()  # before anything below imports a library that could call out
 
+from engine.logged_errors import keep_data_out_of_errors, print_error  # noqa: E402
 from engine.run.circumstances import BaseReading, goes_on_anyway  # noqa: E402
 from engine.run.directory import RunDirectory  # noqa: E402
 from engine.run.endings.adjusted import adjusted_from_environment, adjusted_spec  # noqa: E402
 from engine.run.endings.causes import CausedProblem, Ending  # noqa: E402
 from engine.run.endings.errors import ending_of_error  # noqa: E402
 from engine.run.endings.exhaustion import shortage, where_it_ran_out  # noqa: E402
-from engine.run.endings.logged import keep_data_out_of_errors, print_error  # noqa: E402
 from engine.run.processes.channel import Channel  # noqa: E402
 from engine.run.processes.identity import ProcessIdentity  # noqa: E402
 from engine.run.processes.leash import Leash  # noqa: E402

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from profiles.machine.kernel import require_kernel
 from profiles.problem import printable
 
 # What the kernel calls native bfloat16 matrix work: x86's AVX-512 and AMX, and Arm's BF16 extension.
@@ -77,7 +78,12 @@ def read_cpu(files: HostFiles) -> Cpu:
 
 
 def read_ram(files: HostFiles) -> Ram:
-    memory = psutil.virtual_memory()
+    """Raises Problem where the kernel does not tell."""
+    try:
+        memory = psutil.virtual_memory()
+    except OSError:
+        require_kernel()
+        raise
     total, available = memory.total, memory.available
     for limit, used in _memory_limits(files):
         if limit < memory.total:  # an unlimited version 1 group says 2^63 rounded down to a page

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import tiny
 import torch
-from command import Finetui
+from command import REPOSITORY, Finetui
 from pickled_models import WHOLE, hostile, pickled, plain_pickle, repack, save, weights_of
 from pty_app import PtyApp
 from waiting import wait_until
@@ -22,6 +22,7 @@ from waiting import wait_until
 from engine.convert import request
 from engine.convert.pickled_folder import find_pickles
 from engine.convert.request import convert_model
+from engine.seal.ability import ability
 from profiles.geometry import inspect_model
 from profiles.problem import Problem
 
@@ -154,6 +155,10 @@ LIES: dict[str, tuple[str, str]] = {
     "a pipe": ("os.mkfifo(into / 'config.json'); finish()", "left config.json"),
     "code": ("(into / 'modeling.py').write_text('print()'); finish()", "left modeling.py"),
     "no end": ("os.fork(); time.sleep(600)", "SIGKILL"),
+    "a way out": (
+        "import ctypes; ctypes.CDLL(None).socket(2, 1, 0); finish()",
+        r"opened by a process that tried to reach a network once, and was refused: socket\(AF_INET, SOCK_STREAM\)",
+    ),
 }
 
 
@@ -162,6 +167,8 @@ def test_a_child_that_was_taken_over_is_not_believed(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
 ):
     program, found = LIES[lie]
+    if lie == "a way out":
+        _require_told()
     script = tmp_path / "child.py"
     script.write_text(
         "import json, os, pathlib, sys, time\n"
@@ -176,6 +183,39 @@ def test_a_child_that_was_taken_over_is_not_believed(
     with pytest.raises(Problem, match=found):
         convert_model(find_pickles(pickled(base, tmp_path / "old")), tmp_path / "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["child.py", "old"]
+
+
+TRIES = """
+import sys
+class Tries:
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            sys.meta_path.remove(self)
+            import socket
+            try: socket.socket()
+            except OSError: pass
+if "engine.convert" in sys.orig_argv: sys.meta_path.insert(0, Tries())
+"""
+
+
+def test_a_try_to_reach_a_network_is_told_with_its_line_and_nothing_is_kept(
+    finetui: Finetui, base: Path, tmp_path: Path
+):
+    _require_told()
+    first = tmp_path / "first"
+    first.mkdir()
+    (first / "sitecustomize.py").write_text(TRIES)
+    folder = pickled(base, tmp_path / "old")
+    run = finetui.with_environment(PYTHONPATH=f"{first}{os.pathsep}{REPOSITORY}")
+    refused = run("convert", folder, "--into", tmp_path / "new", "--yes")
+    assert refused.status == 2 and "opened by a process that tried to reach a network once" in refused.stderr
+    assert "socket(AF_INET), in first/sitecustomize.py:8" in refused.stderr, refused.stderr
+    assert "Nothing was written" in refused.stderr and not (tmp_path / "new").exists()
+
+
+def _require_told() -> None:
+    if "seccomp" not in ability().held:
+        pytest.skip("this kernel tells of no try")
 
 
 def test_folders_that_do_not_tell_what_their_weights_are(base: Path, tmp_path: Path):
@@ -225,6 +265,7 @@ def test_a_person_is_asked_on_a_terminal_and_nobody_is_assumed_to_agree(finetui:
             assert "A pickle is a small program" in app.text
             app.type(answer)
             assert app.wait_for_exit(120) == 0
+            assert ("; 0 attempts" in app.text) == (there and "seccomp" in ability().held)
         assert (tmp_path / "new").exists() == there
 
 
@@ -234,17 +275,24 @@ def test_killed_in_the_middle_it_leaves_nothing_of_the_target(base: Path, tmp_pa
         "import os, signal, sys; from pathlib import Path\n"
         "from engine.convert.request import convert_model; from engine.convert.pickled_folder import find_pickles\n"
         "def tell(detail, done, total):\n"
-        "    if done and detail.startswith('writing'): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    if done and detail.startswith('writing'):\n"
+        "        print(open(f'/proc/self/task/{os.getpid()}/children').read(), flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "convert_model(find_pickles(Path(sys.argv[1])), Path(sys.argv[2]), tell)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(folder), str(tmp_path / "new")], check=False)
+    command = [sys.executable, "-c", code, str(folder), str(tmp_path / "new")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == -signal.SIGKILL
-    wait_until(lambda: not any(map(_is_converting, psutil.process_iter(["cmdline", "status"]))))
+    (child,) = map(int, done.stdout.split())
+    wait_until(lambda: not _is_running(child))
     assert not (tmp_path / "new").exists()
     convert_model(find_pickles(folder), tmp_path / "new")
     assert same(weights_of(tmp_path / "new"), weights_of(base))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
 
 
-def _is_converting(process: psutil.Process) -> bool:
-    return process.info["status"] != psutil.STATUS_ZOMBIE and "engine.convert" in (process.info["cmdline"] or ())
+def _is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

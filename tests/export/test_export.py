@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import tiny
 
+from engine.export import request
 from engine.export.request import export_run
 from engine.modules import module_command, module_environment
 from profiles.problem import Problem
@@ -240,13 +241,27 @@ def test_an_export_ended_half_way_leaves_nothing_at_the_target(tmp_path: Path, e
     assert leftovers(tmp_path) == [into]
 
 
-def test_a_merge_killed_while_it_runs_is_a_problem_and_leaves_nothing(tmp_path: Path) -> None:
+# Its tokenizer is never there: it waits for its end instead.
+HALF_MERGED = """
+import signal, sys
+from engine.export import __main__, merge
+merge.copy_files = lambda *_: signal.pause()
+sys.exit(__main__.main())
+"""
+
+
+def test_a_merge_killed_while_it_runs_is_a_problem_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tiny.make_run(tmp_path)
+    command = [sys.executable, "-P", "-c", HALF_MERGED]
+    monkeypatch.setattr(request, "module_command", lambda _, *arguments: [*command, *arguments])
     before = children_of(os.getpid())
 
     def kill(detail: str, done: int, total: int) -> None:
-        for child in children_of(os.getpid()) - before:
-            os.kill(child, signal.SIGKILL)
+        if detail == "writing the merged model":
+            for child in children_of(os.getpid()) - before:
+                os.kill(child, signal.SIGKILL)
 
     with pytest.raises(Problem, match=r"killed from outside \(SIGKILL\)"):
         export_run(run, "merged", tmp_path / "merged", kill)

@@ -25,9 +25,12 @@ PATIENCE_SECONDS = 200
 
 def wait(run: RunDirectory, condition: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
+    while True:
+        alive = liveness(run) == "live"  # before the look: it may end right after what is waited for
+        if condition():
+            return
         log = run.log_path.read_text()[-3000:]
-        assert time.monotonic() < deadline and liveness(run) == "live", f"waited in vain for {what}\n{log}"
+        assert alive and time.monotonic() < deadline, f"waited in vain for {what}\n{log}"
         time.sleep(0.02)
 
 

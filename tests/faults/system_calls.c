@@ -35,12 +35,13 @@ static long number(const char *name) {
 
 /* Reads the environment; may be called again once it was changed. */
 void system_calls_arm(void) {
-    const char *root = getenv("FAULT_FOLDER"), *counter = getenv("FAULT_COUNTER"), *log = getenv("FAULT_LOG");
+    const char *root = getenv("FINETUI_FAULT_FOLDER"), *counter = getenv("FINETUI_FAULT_COUNTER");
+    const char *log = getenv("FINETUI_FAULT_LOG");
     folder_length = 0;
     count = NULL;
     if (!root || !counter || snprintf(folder, sizeof folder, "%s", root) >= (int)sizeof folder) return;
-    at = number("FAULT_AT"), times = number("FAULT_TIMES"), failing = number("FAULT_ERRNO");
-    torn = number("FAULT_TORN"), with_reads = number("FAULT_READS");
+    at = number("FINETUI_FAULT_AT"), times = number("FINETUI_FAULT_TIMES"), failing = number("FINETUI_FAULT_ERRNO");
+    torn = number("FINETUI_FAULT_TORN"), with_reads = number("FINETUI_FAULT_READS");
     int shared = syscall(SYS_openat, AT_FDCWD, counter, O_RDWR | O_CLOEXEC);
     if (shared < 0) return;
     void *mapped = mmap(NULL, sizeof *count, PROT_READ | PROT_WRITE, MAP_SHARED, shared, 0);

@@ -67,14 +67,14 @@ def environment(
             (*filter(None, (os.environ.get("FINETUI_SEAL_WRITE"),)), *map(str, ours))
         ),
         "LD_PRELOAD": str(library()),
-        "FAULT_FOLDER": str(folder.resolve()),
-        "FAULT_COUNTER": str(count_to),
-        "FAULT_AT": str(at),
-        "FAULT_ERRNO": str(act if isinstance(act, int) else 0),
-        "FAULT_TORN": str(int(act == "kill in the middle")),
-        "FAULT_TIMES": str(times),
-        "FAULT_READS": str(int(reads)),
-        "FAULT_LOG": str(log_to or ""),
+        "FINETUI_FAULT_FOLDER": str(folder.resolve()),
+        "FINETUI_FAULT_COUNTER": str(count_to),
+        "FINETUI_FAULT_AT": str(at),
+        "FINETUI_FAULT_ERRNO": str(act if isinstance(act, int) else 0),
+        "FINETUI_FAULT_TORN": str(int(act == "kill in the middle")),
+        "FINETUI_FAULT_TIMES": str(times),
+        "FINETUI_FAULT_READS": str(int(reads)),
+        "FINETUI_FAULT_LOG": str(log_to or ""),
     }
 
 

@@ -18,6 +18,7 @@ import pytest
 from fault_ledger import Ledger
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from standing_still import standing_still
 from waiting import end_of, wait_until
 
 from engine.run.control import COMMANDS, ask
@@ -94,7 +95,7 @@ def test_garbage_in_any_pieces_neither_stops_nor_delays_a_run(run: RunDirectory,
         nonlocal tried
         tried += 1
         with connected(run) as connection:
-            with suppress(BrokenPipeError):  # it was answered before all was sent
+            with suppress(BrokenPipeError, ConnectionResetError):  # it was answered before all was sent
                 for piece in pieces:
                     connection.sendall(piece)
                 if newline:
@@ -134,13 +135,14 @@ def test_thousands_at_once_are_turned_away_and_one_who_asks_is_heard(run: RunDir
     def ask_again_and_again() -> None:
         nonlocal heard
         while not over.is_set():
-            ask(run, "status")
-            heard += 1
+            with suppress(Problem):  # who is slow to say what it wants may be let go among thousands, and asks again
+                ask(run, "status")
+                heard += 1
 
     asking = threading.Thread(target=ask_again_and_again)
     asking.start()
     calls = 0
-    for _ in range(50):
+    while calls < 3_000 or (not heard and calls < 300_000):
         callers = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) for _ in range(60)]
         folder = os.open(run.path, os.O_PATH)
         for caller in callers:
@@ -230,10 +232,11 @@ def test_another_user_is_neither_heard_nor_believed(run: RunDirectory, ledger: L
                 return b"heard: " + connection.recv(1000)
 
     ready, ready_writer = os.pipe()
-    reader, child = as_nobody(listen_instead)
-    assert os.read(ready, 1)
-    with pytest.raises(Problem, match="another user listens"):
-        ask(run, "stop")
+    with standing_still(recorded_processes(run)["supervisor"]):  # it takes its place again as soon as it looks
+        reader, child = as_nobody(listen_instead)
+        assert os.read(ready, 1)
+        with pytest.raises(Problem, match="another user listens"):
+            ask(run, "stop")
     with os.fdopen(reader, "rb") as file:
         assert file.read() == b"heard: "
     os.waitpid(child, 0)
@@ -247,7 +250,7 @@ def test_one_who_drips_is_let_go_and_a_socket_that_was_removed_is_put_there_agai
         told = b""
         drips = iter(b'{"command":"kill"' + b" " * 3000)
         while not told:
-            with suppress(BrokenPipeError, BlockingIOError):
+            with suppress(BrokenPipeError, ConnectionResetError, BlockingIOError):
                 slow.send(bytes([next(drips)]))
             ask(run, "status")
             with suppress(BlockingIOError):
@@ -257,20 +260,22 @@ def test_one_who_drips_is_let_go_and_a_socket_that_was_removed_is_put_there_agai
     require_going_on(run, ledger)
     ledger.injected("slow control message")
 
-    elsewhere = run.path / "elsewhere"
+    elsewhere, supervisor = run.path / "elsewhere", recorded_processes(run)["supervisor"]
     elsewhere.touch()
-    run.socket_path.unlink()
-    run.socket_path.symlink_to(elsewhere)
-    with pytest.raises(Problem):
-        ask(run, "status")
+    with standing_still(supervisor):  # it puts its socket there again as soon as it looks
+        run.socket_path.unlink()
+        run.socket_path.symlink_to(elsewhere)
+        with pytest.raises(Problem):
+            ask(run, "status")
     wait_until(lambda: _answers(run))
     assert elsewhere.exists() and stat.S_IMODE(run.socket_path.lstat().st_mode) == 0o600
     require_going_on(run, ledger)
     # A folder is not removed; the run is stopped by a signal, and ends as it should.
-    run.socket_path.unlink()
-    run.socket_path.mkdir()
-    with pytest.raises(Problem):
-        ask(run, "status")
+    with standing_still(supervisor):
+        run.socket_path.unlink()
+        run.socket_path.mkdir()
+        with pytest.raises(Problem):
+            ask(run, "status")
     stop(run)
     wait_until(lambda: liveness(run) == "ended")
     assert end_of(run)["outcome"] == "stopped" and run.socket_path.is_dir()
@@ -288,7 +293,8 @@ def test_a_run_whose_folder_was_moved_goes_on_and_is_asked_there(run: RunDirecto
 
 def test_an_engine_whose_folder_was_deleted_ends_when_told_to(run: RunDirectory, ledger: Ledger):
     processes = recorded_processes(run)
-    shutil.rmtree(run.path)
+    with standing_still(processes["supervisor"]):  # which else might write there meanwhile
+        shutil.rmtree(run.path)
     with pytest.raises(Problem, match="no engine listens"):
         ask(run, "status")
     assert processes["supervisor"].is_alive() and processes["worker"].is_alive()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -17,7 +19,7 @@ from waiting import wait_until
 
 from engine.run.directory import RunDirectory, find_run
 from engine.run.launch import launch, resume, stop
-from engine.run.liveness import liveness
+from engine.run.liveness import Liveness, liveness
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.marked import own_processes
 from engine.run.processes.recorded import recorded_processes
@@ -57,6 +59,13 @@ def left_of(run: RunDirectory) -> list[bytes]:
     return [b" ".join(seen.command) for seen in own_processes() if seen.belongs_to(run) and seen.identity.is_alive()]
 
 
+def told_of(run: RunDirectory, finetui: Finetui) -> tuple[Liveness, dict[str, Any]] | None:
+    """Whether the run lives, and its line in the list; None where it ended in between."""
+    before = liveness(run)
+    (told,) = finetui("runs", "--json").json()
+    return (before, told) if liveness(run) == before else None
+
+
 @pytest.mark.parametrize(
     ("victim", "number"),
     [
@@ -80,10 +89,11 @@ def test_a_run_lives_or_goes_on_from_its_checkpoint(
 
     # Ended with all its processes, or on its way again with the same or another worker.
     wait_until(lambda: (liveness(run) != "live" and not left_of(run)) or read_state(run).step > step + 20)
-    (told,) = finetui("runs", "--json").json()
-    if liveness(run) == "live":
+    life, told = wait_until(lambda: told_of(run, finetui))
+    if life == "live":
         assert told["state"] in ("running", "preparing")
-        stop(run)
+        with suppress(Problem):  # it was on the way to its end already
+            stop(run)
         wait_until(lambda: liveness(run) != "live")
     else:
         assert told["state"] in ("failed", "stopped") and told["why"] and "\n" not in told["why"]

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from command import Finetui
 from fault_ledger import Ledger
-from waiting import events_of, wait_until
+from waiting import events_of, kill_run, wait_until
 
+from engine.data.crew import run_crew
 from engine.run.control import ask
 from engine.run.creating import create_run
 from engine.run.directory import RunDirectory, disk_problem
@@ -224,8 +225,7 @@ def test_a_run_whose_engine_is_gone_says_whether_it_was_killed_or_the_machine_re
     script(["save_at", 3], ["train", 100_000, 0.01])
     run = launch(spec)
     wait_until(lambda: read_state(run).step > 4)
-    for process in recorded_processes(run).values():
-        process.send(signal.SIGKILL)
+    kill_run(run)
     killed = ended(run)
     step = read_state(run).step
     assert (killed.state, killed.cause) == ("failed", "engine_killed")
@@ -263,10 +263,7 @@ def test_an_end_that_the_disk_did_not_take_is_told_as_such(spec: RunSpec, script
     script(["train", 100_000, 0.01])
     run = launch(spec)
     wait_until(lambda: read_state(run).step > 1)
-    processes = recorded_processes(run)
-    for process in processes.values():
-        process.send(signal.SIGKILL)
-        assert process.wait(10)
+    kill_run(run)
     with run.log_path.open("a") as log:
         print("not journalled (No space left on device): end {'outcome': 'failed'}", file=log)
     summary = ended(run)
@@ -321,6 +318,22 @@ def test_a_full_disk_is_known_behind_whatever_is_said_of_it(number: int):
         assert ending_of_error(problem).cause == "disk_full"
     assert ending_of_error(raise_from(RuntimeError("could not write"), full)).cause == "disk_full"
     assert ending_of_error(OSError(errno.EIO, "Input/output error")).cause == "fault"
+
+
+def filling_task(_: Any) -> Callable[[str], str]:
+    def fill(item: str) -> str:
+        try:
+            raise OSError(errno.ENOSPC, "no room", item)
+        except OSError as error:
+            raise disk_problem(Path("/cache"), error) from None
+
+    return fill
+
+
+def test_a_full_disk_is_known_behind_what_a_helper_says_of_it():
+    with pytest.raises(Problem) as raised:
+        list(run_crew(f"{__name__}:filling_task", None, ["/cache/prepared/a"], workers=1))
+    assert ending_of_error(raised.value).cause == "disk_full"
 
 
 def test_a_fault_of_ours_is_told_with_its_place_and_no_traceback(ledger: Ledger, capfd: pytest.CaptureFixture[str]):

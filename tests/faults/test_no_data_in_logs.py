@@ -23,8 +23,8 @@ from training import WORDS, make_spec
 from waiting import end_of, events_of, wait_until
 
 from engine.data.crew import CrewFault, run_crew
+from engine.logged_errors import WHOLE_ERRORS_VARIABLE, error_text
 from engine.run.directory import RunDirectory
-from engine.run.endings.logged import WHOLE_ERRORS_VARIABLE, error_text
 from engine.run.launch import launch, stop
 from engine.run.liveness import liveness
 from engine.run.processes.recorded import recorded_processes

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 from fault_ledger import Ledger
-from waiting import wait_until
+from waiting import kill_run, wait_until
 
 from engine.run.directory import RunDirectory
 from engine.run.launch import launch, resume, stop
 from engine.run.liveness import liveness
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.orphans import find_orphans
-from engine.run.processes.recorded import record_processes, recorded_processes
+from engine.run.processes.recorded import record_processes
 from engine.run.summary import summarise
 from engine.run.telemetry.reading import read_state
 from engine.spec import RunSpec
@@ -44,9 +44,7 @@ def killed(spec: RunSpec) -> RunDirectory:
     """A run all of whose processes were killed."""
     run = launch(spec)
     wait_until(lambda: read_state(run).step > 2)
-    for process in recorded_processes(run).values():
-        process.send(signal.SIGKILL)
-        process.wait(10)
+    kill_run(run)
     wait_until(lambda: liveness(run) == "died")
     return run
 
@@ -119,7 +117,8 @@ until(lambda: read_state(run).step > 2)
 processes = recorded_processes(run)
 for process in processes.values():
     process.send(signal.SIGKILL)
-until(lambda: not any(pathlib.Path(f"/proc/{process.pid}").exists() for process in processes.values()))
+# A number stays taken for as long as it is also that of a session, whose last process may be another one.
+until(lambda: [entry.name for entry in pathlib.Path("/proc").iterdir() if entry.name.isdecimal()] == [str(os.getpid())])
 strangers = []
 for process in processes.values():
     pathlib.Path("/proc/sys/kernel/ns_last_pid").write_text(str(process.pid - 1))

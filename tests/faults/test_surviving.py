@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,12 @@ from fault_ledger import Ledger
 from log_in import a_log_in
 from waiting import end_of, events_of, wait_until
 
-from engine.fit.cache import CACHE_VARIABLE
+from engine.home import CACHE_VARIABLE
 from engine.run.creating import create_run
 from engine.run.directory import RunDirectory, find_run, list_runs
 from engine.run.launch import launch, resume, stop
 from engine.run.liveness import liveness
+from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.recorded import recorded_processes
 from engine.run.surviving.host import ROOT_VARIABLE, Host
 from engine.run.surviving.session_limits import session_limits
@@ -230,6 +232,16 @@ def test_logging_out_for_real(
 
 # What an engine takes along from its starter
 
+
+def open_files(process: ProcessIdentity) -> list[str]:
+    """What its descriptors lead to, but for those that it closes meanwhile."""
+    targets = []
+    for entry in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            targets.append(os.readlink(entry))  # noqa: PTH115
+    return targets
+
+
 _AWKWARD_STARTER = """
 import os, signal, subprocess, sys
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -270,8 +282,7 @@ def test_an_engine_keeps_nothing_of_its_starter(spec: RunSpec, script: Script):
     processes = recorded_processes(run)
     for name, process in processes.items():
         folder = Path(f"/proc/{process.pid}")
-        targets = [os.readlink(entry) for entry in (folder / "fd").iterdir()]  # noqa: PTH115
-        assert not any(target.startswith(("/dev/pts", "/dev/tty", "/dev/ptmx")) for target in targets), name
+        assert not any(target.startswith(("/dev/pts", "/dev/tty", "/dev/ptmx")) for target in open_files(process)), name
         fields = (folder / "stat").read_text().rpartition(")")[2].split()
         assert fields[4] == "0", "no terminal controls it"
         assert (folder / "cwd").resolve() == (Path("/") if name == "supervisor" else run.path)

@@ -68,7 +68,9 @@ def test_a_journal_torn_at_every_byte_loses_only_its_torn_line(journal: bytes, t
     torn.write_bytes(journal)
     written, damaged = read_all(torn)
     ends = [place + 1 for place, byte in enumerate(journal) if byte == ord("\n")]
-    assert len(written) == len(ends) == 12 and damaged == 0
+    assert len(written) == len(ends) and damaged == 0
+    # The devices are read beside the run, which may be over before they are for the first time.
+    assert len([event for event in written if event["kind"] != "device"]) == 12
     assert all(json.loads(line)["crc"] for line in journal.splitlines()), "lines stay JSON"
     for cut in range(len(journal) + 1):
         torn.write_bytes(journal[:cut])

@@ -180,7 +180,8 @@ def _elements(shape: list[int]) -> int:
     return shape[0] if len(shape) == 1 else shape[0] * shape[1]
 
 
-def test_towers_are_counted_apart(home: Path) -> None:
+def test_towers_are_counted_apart_also_without_a_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUI_CACHE", "/proc/nowhere")  # no folder can be made there, sealed or not
     text = {**SMALL, "model_type": "gemma3_text", "head_dim": 16}
     vision = {
         "model_type": "siglip_vision_model",

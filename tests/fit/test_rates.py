@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.fit.cache import cache_root
 from engine.fit.rates import cached_rates, is_measured, measure_rates, remember_speed
 from engine.fit.write_speed import measure_write_speed, with_cached_write_speed
+from engine.home import cache_root
 from profiles.geometry import Geometry
 from profiles.hardware import Cpu, Disk, Hardware, Ram, probe
 from profiles.hardware_file import hypothetical

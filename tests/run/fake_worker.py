@@ -95,7 +95,8 @@ class FakeWorker:
         time.sleep(600)
 
     def save(self) -> None:
-        (self.run_path / "checkpoints" / f"step-{self.step:06}").mkdir(parents=True)
+        # It is there already where a stop comes before the first step of a run that goes on.
+        (self.run_path / "checkpoints" / f"step-{self.step:06}").mkdir(parents=True, exist_ok=True)
         self.channel.send("checkpoint", step=self.step, bytes=1, seconds=0.0, best=False, held_out_loss=None)
 
     def need(self, where: str, field: str, enough: object) -> None:

@@ -33,7 +33,7 @@ from engine.run.evidence.heads import head_path, read_head
 from engine.run.evidence.keeping import AuditKeeper
 from engine.run.evidence.lineage import read_lineage
 from engine.run.evidence.verifying import verify
-from engine.seal.policy.places import training_places
+from engine.run.sealing.places import training_places
 from engine.seal.sealing import start_sealed
 from engine.spec import RunSpec
 

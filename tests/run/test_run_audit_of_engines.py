@@ -58,7 +58,7 @@ def test_a_run_that_was_killed_again_and_again_is_no_run_that_was_changed(
         wait_until(lambda began=began, moment=moment: reached(run, began, moment))
         for process in recorded_processes(run).values():
             process.send(signal.SIGKILL)
-            process.wait(10)
+            assert process.wait(60)
         ledger.injected("an audited engine killed")
         if changed(run):
             ledger.lost("an audited engine killed")
@@ -66,7 +66,7 @@ def test_a_run_that_was_killed_again_and_again_is_no_run_that_was_changed(
         resume(run, anyway=number % 2 == 0)
     wait_until(lambda: reached(run, "resumed", "step"))
     stop(run)
-    wait_until(lambda: whats(run)[-1] == "ended")
+    wait_until(lambda: whats(run)[-1] == "ended" and liveness(run) == "ended")
     assert [entry["facts"]["options"] for entry in audit_of(run) if entry["what"] == "resumed"] == [
         *(["--resume"], ["--resume", "--anyway"]),
         *(["--resume"], ["--resume", "--anyway"]),

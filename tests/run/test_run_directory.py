@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,20 @@ def test_a_folder_without_a_spec_is_no_run_and_a_damaged_spec_spoils_no_list(spe
     with pytest.raises(Problem, match="not UTF-8"):
         run.spec()
     assert liveness(run) == "never started"
+
+
+def test_a_run_that_is_removed_while_runs_are_listed_hides_no_other(spec: RunSpec, monkeypatch: pytest.MonkeyPatch):
+    kept, removed, newest = (create_run(spec) for _ in range(3))
+    is_file = Path.is_file
+
+    def removing(path: Path) -> bool:
+        found = is_file(path)
+        if path == removed.spec_path:
+            shutil.rmtree(removed.path)
+        return found
+
+    monkeypatch.setattr(Path, "is_file", removing)
+    assert list_runs() == [newest, kept] and not removed.path.exists()
 
 
 @pytest.mark.parametrize("place", ["", "runs"])

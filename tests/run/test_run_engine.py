@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from waiting import end_of, events_of, wait_until
+from waiting import end_of, events_of, hold, kill_run, wait_until
 
 from engine.run.control import ask
 from engine.run.directory import RunDirectory, find_run
@@ -159,8 +159,9 @@ def test_commands_reach_the_worker_and_are_journalled(spec: RunSpec, script: Scr
     processes = recorded_processes(run)
     assert (status["pid"], status["worker_pid"]) == (processes["supervisor"].pid, processes["worker"].pid)
     assert status["stop_requested"] is False and status["planned_steps"] == 100_000
-    reading = wait_until(lambda: read_state(run).device)
-    assert reading["memory_total_bytes"] > reading["worker_bytes"] > 1 << 20
+    # The first reading may be of a process that is only about to become the worker.
+    wait_until(lambda: read_state(run).device.get("worker_bytes", 0) > 1 << 20)
+    assert (reading := read_state(run).device)["memory_total_bytes"] > reading["worker_bytes"]
     asked = [(event["command"], event["by"]) for event in events_of(run) if event["kind"] == "control"]
     assert asked == [(command, os.getpid()) for command in ("save", "evaluate", "sample")]
     with pytest.raises(Problem, match="no command"):
@@ -195,9 +196,7 @@ def test_a_run_whose_processes_were_all_killed_is_failed_and_says_how_to_go_on(s
     script(["hang"])
     run = launch(spec)
     wait_for_note(run, "hanging")
-    for process in recorded_processes(run).values():
-        process.send(signal.SIGKILL)
-    wait_for_end(run)
+    kill_run(run)
     summary = summarise(run)
     why = "its engine was killed from outside while it was prepared; nothing was saved yet"
     assert (summary.state, summary.cause, summary.why) == ("failed", "engine_killed", why)
@@ -266,7 +265,7 @@ def test_when_the_supervisor_is_killed_its_worker_saves_and_ends_and_the_run_can
     wait_until(lambda: steps_of(run))
     processes = recorded_processes(run)
     processes["supervisor"].send(signal.SIGKILL)
-    assert processes["supervisor"].wait(10)
+    assert processes["supervisor"].wait(60)
     assert liveness(run) == "died"
     with pytest.raises(Problem, match="no engine listens"):
         ask(run, "status")
@@ -314,13 +313,18 @@ def test_garbage_on_the_control_socket_is_answered_and_delays_nobody(spec: RunSp
                 connection.sendall(data)
                 if shut:
                     connection.shutdown(socket.SHUT_WR)
-            except BrokenPipeError:
+            except (BrokenPipeError, ConnectionResetError):
                 assert len(data) > 1 << 20  # it was refused before all of it was sent
             return connection.makefile("rb").readline()
 
+    # All of them within the seconds after which who says nothing is let go, however slow the machine.
+    supervisor = recorded_processes(run)["supervisor"]
+    hold(supervisor)
     silent = [socket.socket(socket.AF_UNIX) for _ in range(33)]
     for connection in silent:
         connection.connect(socket_path)
+    supervisor.send(signal.SIGCONT)
+    for _ in range(3):
         ask(run, "status")  # one that asks is heard beside those that do not
     for data in (
         b"",

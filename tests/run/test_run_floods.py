@@ -4,6 +4,7 @@ bounds, and a trainer that is in order loses not a word."""
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import flooded
 import psutil
 import pytest
 from recorded_runs import audit_of
-from waiting import events_of, told, wait_for_end, wait_until
+from waiting import events_of, hold, told, wait_for_end, wait_until
 
 from engine.modules import module_environment
 from engine.run.control import ask
@@ -23,6 +24,7 @@ from engine.run.directory import RunDirectory
 from engine.run.evidence.lineage import read_lineage
 from engine.run.launch import launch
 from engine.run.processes.allowance import OFTEN, SAVES, SELDOM, Allowance
+from engine.run.processes.recorded import recorded_processes
 from engine.run.telemetry.folding import fold
 from engine.run.telemetry.reading import read_state
 from engine.spec import RunSpec
@@ -187,26 +189,44 @@ heard.touch()
     assert wait_for_end(run)["outcome"] == "finished"
     untold = [event["text"] for event in told(run, "note") if "were not written down" in event["text"]]
     assert len(untold) <= 1 and len(told(run, "note")) < 100_000
-    left_pid = int(left.read_text())
+    left_pid = int(wait_until(left.read_text))
     wait_until(lambda: not psutil.pid_exists(left_pid))  # nobody hears it any more
 
 
-def test_a_log_that_is_printed_full_keeps_its_beginning_and_its_end(spec: RunSpec, script: Script) -> None:
-    printing = """
-import os
+def test_a_log_that_is_printed_full_keeps_its_beginning_and_its_end(
+    spec: RunSpec, script: Script, tmp_path: Path
+) -> None:
+    go, printed = tmp_path / "go", tmp_path / "printed"
+    printing = f"""
+import os, pathlib, time
+while not pathlib.Path({str(go)!r}).exists():
+    time.sleep(0.01)
 block = b"once more\\n" * (1 << 16)
 for _ in range(130):
     os.write(2, block)
 os.write(2, b"the last words\\n")
+pathlib.Path({str(printed)!r}).touch()
 """
     script(["execute", printing], ["await_stop"], ["finish"])
     run = launch(spec)
     log = run.log_path
-    wait_until(lambda: log.stat().st_size < 1 << 22 and b"bytes of this log" in log.read_bytes())
+    wait_until(lambda: told(run, "attempt"))
+    supervisor = recorded_processes(run)["supervisor"]
+    hold(supervisor)  # else it may cut while there is more to come, of which it loses some
+    go.touch()
+    wait_until(printed.exists)
+    supervisor.send(signal.SIGCONT)
+    wait_until(lambda: b"the last words\n" in _end_of_file(log) and log.stat().st_size < 1 << 22)
     content = log.read_bytes()
-    assert b"--- attempt 1" in content[:4096] and b"the last words\n" in content[-4096:]
+    assert b"--- attempt 1" in content[:4096] and b"bytes of this log" in content
     ask(run, "stop")
     assert wait_for_end(run)["outcome"] == "finished"
+
+
+def _end_of_file(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        return file.read(4096)
 
 
 def test_a_state_stays_small_whatever_a_journal_holds(start: Any, script: Script) -> None:

@@ -10,13 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import supervise
 from fake_runs import without_seal
-from waiting import end_of, events_of, wait_until
+from waiting import end_of, events_of, hold, kill_run, wait_until
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "profiles"))
 from model_folder import LLAMA, make_model
@@ -304,12 +305,10 @@ async def test_in_the_app_a_run_is_moved_by_keys(spec: RunSpec, script: Script, 
 
         async def until(place: int | None) -> None:
             """Wait until the newest run, which is under the cursor, is shown at `place`."""
-            for _ in range(1000):
-                table = app.screen.query_one(RunTable)
-                if table.run is not None and table.run.place == place:
-                    return
+            deadline = time.monotonic() + 60
+            while (shown := app.screen.query_one(RunTable).run) is None or shown.place != place:
+                assert time.monotonic() < deadline, "the app never showed it"
                 await pilot.pause(0.02)
-            raise AssertionError("the app never showed it")
 
         await until(2)
         assert app.screen.query_one(RunTable).run.name == runs[1].name
@@ -340,8 +339,9 @@ def test_one_waits_for_another_to_end_however_it_ends(spec: RunSpec, script: Scr
     free = launch(spec, wait=True, beside=True)
     # Those that wait for another let it by, though it came later.
     assert end_of(free)["outcome"] == "finished"
-    assert summarise(second).why.startswith(f"waits for {first.name} to end, then for ")
-    assert summarise(third).why.startswith(f"waits for {second.name} to end, then for ")
+    for run, before in ((second, first), (third, second)):
+        why = f"waits for {before.name} to end, then for "
+        wait_until(lambda run=run, why=why: summarise(run).why.startswith(why))
     assert read_state(third).queued["after"] == second.name
 
     with pytest.raises(Problem, match="would wait for itself"):
@@ -350,11 +350,10 @@ def test_one_waits_for_another_to_end_however_it_ends(spec: RunSpec, script: Scr
         launch(spec, wait=True, after="20200101T000000Z-notes")
 
     # The first dies. Before the second has seen that, the first cannot be made to wait for it in turn.
+    wait_until(lambda: is_training(first))
     supervisor = recorded_processes(second)["supervisor"]
-    supervisor.send(signal.SIGSTOP)
-    recorded_processes(first)["supervisor"].send(9)
-    recorded_processes(first)["worker"].send(9)  # it would end by itself, after a last save
-    wait_for_end(first)
+    hold(supervisor)
+    kill_run(first)
     with pytest.raises(Problem, match="would wait for itself"):
         resume(first, after=second.name)
     supervisor.send(signal.SIGCONT)
@@ -380,10 +379,8 @@ def test_a_run_that_was_deleted_has_ended(spec: RunSpec, script: Script, memory:
     run = launch(spec, wait=True, after=gone.name)
     assert read_state(run).queued.get("after", "") == ""
     other = launch(spec, wait=True, after=live.name)
-    wait_until(lambda: read_state(other).queued.get("after") == live.name)
-    for name in ("supervisor", "worker"):
-        recorded_processes(live)[name].send(9)
-    wait_for_end(live)
+    wait_until(lambda: read_state(other).queued.get("after") == live.name and is_training(live))
+    kill_run(live)
     shutil.rmtree(live.path)
     assert end_of(other)["outcome"] == "finished"
     assert end_of(run)["outcome"] == "finished"
@@ -457,9 +454,7 @@ def test_after_a_restart_of_the_machine_all_are_put_back_in_their_places(spec: R
     wait_until(lambda: all(is_queued(run) for run in everyone[1:]))
     # The one that trains last: once it is gone, those who wait would have their turn.
     for run in reversed(everyone):
-        for process in recorded_processes(run).values():
-            process.send(9)
-        wait_for_end(run)
+        kill_run(run)
         before_boot(run)
     assert waiting_line() == []
     assert {summarise(run).cause for run in everyone} == {"machine_restarted"}
@@ -501,7 +496,7 @@ def test_one_that_is_stuck_holds_nobody_up_and_says_so(
     wait_until(lambda: read_state(behind).queued.get("ahead") == 1)
     supervisor = recorded_processes(stuck)["supervisor"]
     if way == "stopped":
-        supervisor.send(signal.SIGSTOP)
+        hold(supervisor)
     else:
         os.mkfifo(tmp_path / "pipe")
         (tmp_path / "pipe").rename(own)

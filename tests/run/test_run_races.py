@@ -3,16 +3,18 @@ that changes under a run."""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from waiting import end_of, events_of, wait_until
+from waiting import end_of, events_of, hold, wait_until
 
 from engine.run.control import ask
 from engine.run.creating import create_run
@@ -100,33 +102,25 @@ def test_a_stop_while_the_trainer_is_begun_anew_ends_the_run(spec: RunSpec, scri
     run = launch(spec)
     wait_until(lambda: read_state(run).step > 2)
     supervisor = recorded_processes(run)["supervisor"]
-    supervisor.send(signal.SIGSTOP)  # both requests are there before it looks at either
-    asking = [_ask_in_background(run, command) for command in ("restart", "stop")]
-    wait_until(lambda: len(_waiting_at(run)) >= 2)
+    hold(supervisor)  # both requests are there before it looks at either
+    asking = [_ask_without_waiting(run, command) for command in ("restart", "stop")]
     supervisor.send(signal.SIGCONT)
     end = end_of(run)
     assert end["outcome"] == "stopped" and end["why"].startswith("stopped on request"), end
     assert "killed from outside" not in end["why"]
     wait_for_end(run)
     for each in asking:
-        each.wait(10)
+        each.close()
 
 
-def _ask_in_background(run: RunDirectory, command: str) -> subprocess.Popen[bytes]:
-    code = (
-        "import sys; from pathlib import Path; from engine.run.control import ask; "
-        "from engine.run.directory import RunDirectory; ask(RunDirectory(Path(sys.argv[1])), sys.argv[2])"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, str(run.path), command], stderr=subprocess.DEVNULL)
-    before = len(_waiting_at(run))
-    wait_until(lambda: len(_waiting_at(run)) > before)
-    return process
-
-
-def _waiting_at(run: RunDirectory) -> list[str]:
-    """The connections to the run's socket, by the kernel's list, without the one that listens."""
-    lines = Path("/proc/net/unix").read_text().splitlines()
-    return [line for line in lines if line.endswith(run.socket_path.name) and line.split()[3] == "00000000"]
+def _ask_without_waiting(run: RunDirectory, command: str) -> socket.socket:
+    """Where the answer will come."""
+    folder = os.open(run.path, os.O_PATH)  # a socket's own path may have 107 bytes
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(f"/proc/self/fd/{folder}/{run.socket_path.name}")
+    os.close(folder)
+    connection.sendall(json.dumps({"command": command}).encode() + b"\n")
+    return connection
 
 
 def test_a_person_who_stops_a_run_without_a_socket_is_no_shutdown(spec: RunSpec, script: Script):

@@ -122,7 +122,11 @@ def account(another: bool, folder: Path) -> Account:
     for part in ("engine/__init__.py", "engine/seal/__init__.py", "engine/seal/launcher.py", "engine/seal/layers"):
         source, target = TREE / part, tree / part
         target.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+        if source.is_dir():
+            # Modules that another process compiles just now have such names for a moment.
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.pyc.*"))
+        else:
+            shutil.copy(source, target)
     for path in (tree, *tree.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
     home.mkdir()

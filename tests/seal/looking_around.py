@@ -1,9 +1,11 @@
 """Put before everything else into the children of a test (as sitecustomize): what a hostile library in each would see.
 
 Appends one line of JSON to the file that FINETUI_LOOKED_AROUND names, and goes on with what the process was started
-for. It stands for code that a tokenizer, a template or a model brought to run.
+for; once more it tries to make a socket when that is done. It stands for code that a tokenizer, a template or a model
+brought to run.
 """
 
+import atexit
 import errno
 import json
 import os
@@ -41,3 +43,4 @@ def _look():
 
 if "FINETUI_LOOKED_AROUND" in os.environ:
     _look()
+    atexit.register(_tried, lambda: socket.socket().close())

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.data.prepare.sealed_places import preparing_places
 from engine.seal.policy.base import base_places
 from engine.seal.policy.caches import clear_left, scratch
 from engine.seal.policy.links import hops, with_links
-from engine.seal.policy.places import Places, preparing_places, reading_places
+from engine.seal.policy.places import Places, reading_places
 
 
 @pytest.fixture

@@ -9,13 +9,15 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from engine.modules import module_environment
-from engine.run.directory import RunDirectory
+from engine.run.endings.errors import ending_of_error
 from engine.run.sealing.hearing import Hearing
 from engine.seal import compiling, sealing
 from engine.seal.compiling import compile_libraries
@@ -27,8 +29,7 @@ from engine.seal.sealing import SEALED_VARIABLE, SealRefused, is_sealed, run_sea
 ALL = "namespace,landlock,seccomp"
 TELLS = """
 import json, os, sys
-from engine.fit.cache import cache_root
-from engine.run.directory import home
+from engine.home import cache_root, home
 from engine.seal.policy.places import Places
 from engine.seal.sealing import is_sealed, start_sealed
 from engine.spec import parse_spec
@@ -134,7 +135,6 @@ def test_secrets_and_the_session_s_addresses_are_taken_out_and_switches_stay() -
         "FINETUI_API_TOKEN_TEST": "ours",
         "TOKENIZERS_PARALLELISM": "false",
         "LD_PRELOAD": "/x.so",
-        "FAULT_COUNTER": "/x",
         "PYTHONPATH": "/x",
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "0",
@@ -208,7 +208,7 @@ def test_a_required_layer_that_is_missing_starts_nothing(told: Path, monkeypatch
     command = ["touch", str(told / "mark")]
     with pytest.raises(SealRefused, match="landlock") as refused:
         start_sealed(command, reading_places((), write=[told]), "required", stdin=subprocess.PIPE)
-    assert refused.value.cause == "unsealed" and refused.value.fix
+    assert ending_of_error(refused.value).cause == "unsealed" and refused.value.fix
     assert not (told / "mark").exists()
     process, report = start_sealed(command, reading_places((), write=[told]), "best")
     assert process.wait() == 0 and (told / "mark").exists()
@@ -273,12 +273,11 @@ def test_what_python_compiles_is_kept_where_it_cannot_be_kept_beside_the_sources
         return run_sealed(command, places, timeout_seconds=60).stdout.decode().split()
 
     # A run's own processes would run what others of them left there, and may not write it.
-    run = RunDirectory(told / "runs" / "a-run")
     (told / "finetui/cache/libraries/bytecode").mkdir(parents=True)
-    where, kept = found(computing_places(run))
+    where, kept = found(computing_places("a-run"))
     assert Path(where).is_relative_to(told / "finetui/cache/libraries/bytecode") and kept == "False"
     compile_libraries()
-    assert [*map(found, (computing_places(run), Places()))] == [[where, "True"]] * 2
+    assert [*map(found, (computing_places("a-run"), Places()))] == [[where, "True"]] * 2
     # It is made once for each version of the source.
     made = Path(where).stat().st_mtime_ns
     compile_libraries()
@@ -290,7 +289,7 @@ def test_what_python_compiles_is_kept_where_it_cannot_be_kept_beside_the_sources
 
 def test_what_libraries_compile_for_a_run_no_other_run_sees(told: Path) -> None:
     program = "import os, sys\nopen(os.environ['TORCHINDUCTOR_CACHE_DIR'] + sys.argv[1], sys.argv[2])"
-    one, other = (computing_places(RunDirectory(told / "runs" / name)) for name in ("one", "other"))
+    one, other = (computing_places(name) for name in ("one", "other"))
     process, report = start_sealed(["true"], Places(), "best")
     process.wait()
     if not {"namespace", "landlock"} & set(report.held):
@@ -322,35 +321,37 @@ def test_a_try_to_get_out_is_told_in_the_log(told: Path) -> None:
 def test_tries_are_heard_with_file_and_line_or_by_the_kernel_and_counted(told: Path) -> None:
     script = told / "loader.py"
     script.write_text(
-        "import ctypes, socket\n"
+        "import ctypes, socket, sys\n"
         "from engine.run.sealing.lines import tell_from_environment\n"
         "from engine.seal.proof.guarding import guard_to_log\n"
         "guard_to_log(tell_from_environment())\n"
-        "for attempt in (socket.socket, lambda: ctypes.CDLL(None).socket(10, 1, 0)) * 2:\n"
-        "    try: attempt()\n"
-        "    except OSError: pass\n"
+        "for line in sys.stdin:\n"
+        "    for attempt in (lambda: ctypes.CDLL(None).socket(10, 1, 0), socket.socket):\n"
+        "        try: attempt()\n"
+        "        except OSError: pass\n"
+        "    print(flush=True)\n"
     )
+    threads = set(threading.enumerate())
     hearing = Hearing()
-    try:
-        process, report = start_sealed(
-            [sys.executable, "-P", str(script)],
-            Places(read=(str(script),)),
-            "best",
-            pass_fds=[hearing.guard_descriptor],
-            refusals=hearing.refusals_descriptor,
-            env=module_environment() | hearing.variables,
-        )
-        hearing.started()
-        assert process.wait() == 0
-    finally:
-        hearing.close()
+    command, pipe = [sys.executable, "-P", str(script)], subprocess.PIPE
+    process, report = hearing.start(command, Places(read=(str(script),)), "best", stdin=pipe, stdout=pipe)
+    counts = []
+    for _ in range(10):
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        counts.append(hearing.count)  # of all that it tried before it wrote that line
+    process.communicate()
+    assert process.returncode == 0
+    # Nobody listens on once nobody is left who could try.
+    wait_until(lambda: set(threading.enumerate()) <= threads)
     if "seccomp" not in report.held:
         pytest.skip(f"this kernel has no seccomp: {report.missing}")
     facts = hearing.facts()
-    assert facts["count"] == 4, facts
+    assert counts == list(range(2, 22, 2)) and facts["count"] == 20, (counts, facts)
     by_guard, by_kernel = sorted(facts["tried"])
-    assert "loader.py:6" in by_guard and by_kernel.startswith("socket(AF_INET6, SOCK_STREAM), by ")
-    assert hearing.news().startswith("It tried to reach a network 4 times, and was refused: ") and not hearing.news()
+    assert "loader.py:7" in by_guard and by_kernel.startswith("socket(AF_INET6, SOCK_STREAM), by ")
+    assert hearing.news().startswith("It tried to reach a network 20 times, and was refused: ") and not hearing.news()
 
 
 def test_a_request_that_no_file_and_no_pipe_holds_at_once_gets_through(told: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ def test_a_trial_step_takes_the_widest_rows_and_changes_nothing(
     )
     before = {name: parameter.detach().clone() for name, parameter in setup.parameters.items()}
     random = torch.get_rng_state()
-    trial = take_trial_step(setup)
+    trial = take_trial_step(setup, limit_seconds=math.inf)
     assert trial.tokens == setup.objective.collate(setup.plan.heaviest(padded=setup.forward.padded)).input_ids.numel()
     assert all(torch.equal(parameter, before[name]) for name, parameter in setup.parameters.items())
     assert torch.equal(torch.get_rng_state(), random)

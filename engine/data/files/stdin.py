@@ -30,7 +30,7 @@ def spool_stdin(stream: BinaryIO) -> Path:
         raise Problem(_WHERE, "is the keyboard", "Pipe data into it, or give a file.")
     import tempfile  # here with what it brings, since the app imports this page at its start
 
-    from engine.fit.cache import cache_root
+    from engine.home import cache_root
 
     folder = cache_root() / "stdin"
     try:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.data.rows import shown
-from engine.run.directory import home
+from engine.home import home
 from profiles.problem import Problem
 
 _KEY_BYTES = 32

@@ -17,6 +17,7 @@ from engine.data.prepare.preparing import prepare
 from engine.data.prepare.progress import Progress
 from engine.data.tokens.loading import load_text_tokenizer
 from engine.offline import set_offline
+from engine.run.sealing.telling import tell_tries
 from engine.spec import parse_spec
 from profiles.problem import Problem
 
@@ -25,6 +26,7 @@ def main(model: str) -> int:
     """Returns the exit status: 0, or 2 after a Problem."""
     set_offline()
     send = take_stdout()
+    tell_tries()
     try:
         values = {"name": "data", "model": {"path": model}, "data": json.load(sys.stdin)}
         spec = parse_spec(values, "the data").data

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
-from engine.fit.cache import cache_root
+from engine.home import cache_root
 
 # Of the disk. What is prepared is about as large as its text; more than a few data sets are seldom gone back to.
 _MOST_OF_DISK = 0.1

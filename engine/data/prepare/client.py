@@ -14,9 +14,10 @@ from typing import Any
 
 from engine.child_process import describe_exit, last_line
 from engine.data.prepare.progress import Progress
+from engine.data.prepare.sealed_places import preparing_places
+from engine.data.source import READER
 from engine.modules import module_command
-from engine.seal.policy.places import preparing_places
-from engine.seal.sealing import start_sealed
+from engine.run.sealing.hearing import Hearing
 from profiles.problem import Problem
 
 
@@ -48,9 +49,12 @@ class Preparation:
         """The last that was told; None before the first."""
         self.result: Prepared | None = None
         self.problem: Problem | None = None
+        self.tried = ""
+        """What tried to get out of its seal, as a sentence; known when it is done. A problem says it itself."""
         self._is_cancelled = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
-        self._process, _ = start_sealed(
+        self._hearing = Hearing(READER)
+        self._process, _ = self._hearing.start(
             module_command("engine.data.prepare", str(model)),
             preparing_places(model, data),
             "best",
@@ -91,7 +95,11 @@ class Preparation:
             else:
                 self.result = Prepared(values["account"])
         status = self._process.wait()
+        self._hearing.close()
+        self.tried = self._hearing.told()
         if self.result is None and self.problem is None and not self._is_cancelled:
             said = last_line(self._log)
             ended = f"the process that prepares them {describe_exit(status)}"
             self.problem = Problem("the data", f"{ended}: {said}" if said else ended, "Try again.")
+        if self.problem is not None:
+            self.problem = self._hearing.beside(self.problem)

@@ -13,6 +13,7 @@ from engine.child_process import take_stdout
 from engine.data.quality.client import source_from_dict
 from engine.data.quality.options import ReportOptions
 from engine.data.quality.progress import Progress
+from engine.run.sealing.telling import tell_tries
 from profiles.problem import Problem
 
 # Whoever draws it does so a few times a second.
@@ -23,6 +24,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the work folder goes on the way out
     request = json.loads(sys.stdin.readline())
     send = take_stdout()
+    tell_tries()
     told = 0.0
 
     def tell(progress: Progress) -> None:

@@ -8,19 +8,19 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from engine.child_process import describe_exit, last_line
-from engine.data.quality.findings import QualityReport
+from engine.data.quality.findings import Finding, QualityReport
 from engine.data.quality.options import ReportOptions
 from engine.data.quality.progress import Progress
-from engine.data.source import Source
-from engine.fit.cache import cache_root
+from engine.data.source import READER, Source
+from engine.home import cache_root
 from engine.modules import module_command
+from engine.run.sealing.hearing import Hearing
 from engine.seal.policy.places import data_places
-from engine.seal.sealing import start_sealed
 from profiles.problem import Problem
 
 # A process that is asked to end does so between two chunks' results, which take about a second each.
@@ -46,7 +46,8 @@ class QualityRun:
         options = options or ReportOptions()
         read = [*(source.path for source in sources), *([] if held_out is None else [held_out.path]), *benchmarks]
         read += [] if options.model is None else [options.model]
-        self._child, _ = start_sealed(
+        self._hearing = Hearing(READER)
+        self._child, _ = self._hearing.start(
             module_command("engine.data.quality"),
             data_places(read, write=(cache_root() / "quality", cache_root() / "tokenizers")),
             "best",
@@ -97,11 +98,22 @@ class QualityRun:
                     f"the process that looks at the data {describe_exit(status)}" + (f": {said}" if said else ""),
                     "Free some memory or look at fewer rows, then start again.",
                 )
+            self._hearing.close()
+            self._result = self._with_tries(self._result)
         finally:
             self._child.stdin.close()
             self._child.stdout.close()
             self._log.close()
             self._ended.set()
+
+    def _with_tries(self, result: QualityReport | Problem | None) -> QualityReport | Problem | None:
+        if not isinstance(result, QualityReport):
+            return result and self._hearing.beside(result)
+        if not (told := self._hearing.told()):
+            return result
+        fix = "No data needs that: find out where the rows and the tokenizer come from before you train on them."
+        found = Finding("ways_out", told, self._hearing.count, 0.0, fix)
+        return replace(result, findings=(found, *result.findings))
 
     def _take(self, message: dict[str, Any]) -> None:
         match message.pop("kind"):

@@ -43,7 +43,7 @@ from engine.data.quality.similar import near_duplicate_groups, similarity
 from engine.data.quality.tallies import tally
 from engine.data.quality.texts import EXCERPT_ARROW
 from engine.data.source import Source
-from engine.fit.cache import cache_root
+from engine.home import cache_root
 from engine.run.directory import disk_problem
 from profiles.problem import printable
 

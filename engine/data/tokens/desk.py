@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.child_process import describe_exit, last_line
-from engine.data.source import Source
+from engine.data.source import READER, Source
 from engine.data.tokens.xray import TrainOn, XRay
-from engine.fit.cache import cache_root
+from engine.home import cache_root
 from engine.modules import module_command
+from engine.run.sealing.hearing import Hearing
 from engine.seal.policy.places import data_places
-from engine.seal.sealing import start_sealed
 from profiles.problem import Problem
 
 # Reading to a row far into a file of 10 GB takes a minute; a first answer may wait for transformers besides.
@@ -76,6 +76,9 @@ class Desk:
         self._limit_seconds = limit_seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
+        self._hearing: Hearing | None = None
+        self._tried = ""
+        """By one child before, as a sentence."""
         self._shown: dict[Path, tuple[int, int] | None] = {}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this object lives
         self._about: dict[str, Any] = {}
@@ -88,10 +91,12 @@ class Desk:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of the tokenizer and the choice of template."""
+        """What a person should know of the tokenizer and the choice of template, and of what tried to get out."""
         with self._lock:
             self._open()
-        return tuple(self._about["notes"])
+            assert self._hearing is not None
+            tried = self._hearing.told() or self._tried
+        return (*self._about["notes"], *[tried] * bool(tried))
 
     @property
     def has_template(self) -> bool:
@@ -146,7 +151,8 @@ class Desk:
             return
         self._end()
         template = [Path(self._chat_template)] if self._chat_template.endswith(".jinja") else []
-        self._process, _ = start_sealed(
+        self._hearing = Hearing(READER)
+        self._process, _ = self._hearing.start(
             module_command("engine.data.tokens.desk_child"),
             data_places([self._model, *template, *self._shown], write=[cache_root() / "tokenizers"]),
             "best",
@@ -163,8 +169,8 @@ class Desk:
             raise
 
     def _exchange(self, asked: Mapping[str, Any], limit_seconds: float) -> Any:
-        process = self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None
+        process, hearing = self._process, self._hearing
+        assert process is not None and process.stdin is not None and process.stdout is not None and hearing is not None
         late = threading.Event()
 
         def give_up() -> None:
@@ -188,10 +194,10 @@ class Desk:
                 what = f"the tokenizer did not answer within {limit_seconds:.0f} s"
             else:
                 what = f"the tokenizer's process {describe_exit(status)}: {last_line(self._log)}".rstrip(": ")
-            raise Problem(str(self._model), what, "Try another row, or another chat template.")
+            raise hearing.beside(Problem(str(self._model), what, "Try another row, or another chat template."))
         answer = json.loads(line)
         if answer.pop("kind") == "problem":
-            raise Problem(**answer)
+            raise hearing.beside(Problem(**answer))
         return answer["value"]
 
     def _end(self) -> None:
@@ -200,6 +206,9 @@ class Desk:
             return
         process.kill()
         process.wait()
+        if self._hearing is not None:
+            self._hearing.close()
+            self._tried = self._hearing.told() or self._tried
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with suppress(OSError):

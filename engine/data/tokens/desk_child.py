@@ -26,6 +26,7 @@ from engine.data.source import Source
 from engine.data.tokens.loading import load_text_tokenizer
 from engine.data.tokens.tokeniser import Tokeniser
 from engine.data.tokens.xraying import xray
+from engine.run.sealing.telling import tell_tries
 from profiles.problem import Problem
 
 # Room for the largest tokenizers and rows; a template that builds a text of ten times that ends this process alone.
@@ -148,6 +149,7 @@ def _answer(desk: _Desk | None, asked: dict[str, Any]) -> tuple[_Desk, Any]:
 def main() -> None:
     limit_address_space(_ADDRESS_SPACE_BYTES)
     send = take_stdout()
+    tell_tries()
     desk: _Desk | None = None
     for line in sys.stdin:
         try:

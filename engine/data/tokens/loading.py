@@ -15,7 +15,7 @@ from typing import Any
 
 from engine.data.tokens.templates import TemplateChoice, choose_template
 from engine.data.tokens.text_tokenizer import Description, TextTokenizer
-from engine.fit.cache import cache_root
+from engine.home import cache_root
 from engine.modules import module_command
 from engine.run.durable_files import write_atomically
 from engine.seal.policy.places import data_places

@@ -7,10 +7,11 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.logged_errors import words_of
 from engine.run.disk_room import disk_is_full
 from engine.run.endings.causes import Cause, CausedProblem, Ending
 from engine.run.endings.gpu_words import gpu_fault
-from engine.run.endings.logged import words_of
+from engine.seal.sealing import SealRefused
 from profiles.problem import Problem, printable
 
 
@@ -50,6 +51,8 @@ def raised_from(error: BaseException) -> Iterator[BaseException]:
 def _cause_of_problem(problem: Problem) -> Cause:
     if isinstance(problem, CausedProblem):
         return problem.cause
+    if isinstance(problem, SealRefused):
+        return "unsealed"
     # Behind `from None` the system's error still is the context.
     return "disk_full" if _full_disk(problem) or disk_is_full(problem.__context__) else "input"
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.fit.cache import cache_root
+from engine.home import cache_root
 from engine.run.directory import RunDirectory
 from engine.run.waiting.claims import is_live
 from profiles.bounded_files import read_bytes

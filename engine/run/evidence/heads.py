@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from engine.run.directory import RunDirectory, home, runs_root
+from engine.home import home
+from engine.run.directory import RunDirectory, runs_root
 from engine.run.durable_files import write_atomically
 
 

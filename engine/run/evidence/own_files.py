@@ -19,7 +19,7 @@ from engine.run.evidence.hashing import hash_of, read_plain, small_sha256
 from engine.run.evidence.lineage import lineage_alone, section_sha256
 from engine.run.telemetry.folding import Folding
 from engine.run.telemetry.journal import JournalTail
-from engine.run.telemetry.reading import read_state
+from engine.run.telemetry.reading import open_journal
 from profiles.problem import printable
 
 # Of the files that nothing was written down of.
@@ -134,11 +134,13 @@ def snapshot(run: RunDirectory) -> Findings:
     if not run.snapshot_path.is_file():
         yield Finding("differs", name, "is no plain file any more")
         return
+    by_snapshot, read = open_journal(run)
     whole, tail = Folding(), JournalTail(run.events_path)
-    while events := tail.read():
+    # As far as was read with the snapshot: a live run goes on writing.
+    while (left := read.offset - tail.offset) > 0 and (events := tail.read(min(1 << 20, left))):
         for event in events:
             whole.add(event)
-    said, journalled = read_state(run), whole.state()
+    said, journalled = by_snapshot.state(), whole.state()
     differs = [field for field in _TOLD if _as_json(getattr(said, field)) != _as_json(getattr(journalled, field))]
     if differs:
         means = f"does not say what the journal says ({', '.join(differs)}); remove it, and the journal is read instead"

@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.run.directory import RunDirectory, disk_problem, home, list_runs
+from engine.home import home
+from engine.run.directory import RunDirectory, disk_problem, list_runs
 from engine.run.durable_files import sync, write_atomically
 from engine.run.evidence.audit import append_entry, read_audit
 from engine.run.evidence.caches import Caches, caches_of

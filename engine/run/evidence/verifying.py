@@ -63,10 +63,11 @@ class Verdict:
 def verify(run: RunDirectory, expected: str = "", read: Reading = lambda what, count: None) -> Verdict:
     """Look at all of `run`. `expected` is a head, or the beginning of one, that somebody wrote down; `read` is told of
     bytes as they are read. Damage of any kind is found, not raised."""
-    chain = Chain()
+    # The head before the log, which is written first: what a live run adds in between is not missing from the log.
+    chain, head = Chain(), read_head(run)
     try:
         chain = read_audit(run)
-        found = list(_log(run, chain, expected))
+        found = list(_log(run, chain, head, expected))
     except OSError as error:
         found = [Finding("differs", audit_path(run).name, f"cannot be read: {reason(error)}")]
     for where, look in (
@@ -87,9 +88,9 @@ def verify(run: RunDirectory, expected: str = "", read: Reading = lambda what, c
     return Verdict(tuple(found), len(chain.entries), chain.head if chain.entries else "")
 
 
-def _log(run: RunDirectory, chain: Chain, expected: str) -> Findings:
+def _log(run: RunDirectory, chain: Chain, head: Head | None, expected: str) -> Findings:
     """The chain itself, and its head."""
-    name, head = audit_path(run).name, read_head(run)
+    name = audit_path(run).name
     if not (chain.entries or chain.faults or chain.unfinished):
         if head is not None:
             yield Finding("differs", name, f"is gone; it had {head.n:,} entries", f"head {head.hash[:16]}…")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from engine.run.endings.logged import keep_data_out_of_errors, print_error
+from engine.logged_errors import keep_data_out_of_errors, print_error
 from engine.run.private import PRIVATE_UMASK
 
 # Addresses of what ends with a log-in, a terminal, a multiplexer or a service. An engine uses none of them, and a

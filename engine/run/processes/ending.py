@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from engine.process_stat import ProcessStat
 from engine.run.processes.identity import ProcessIdentity
-from engine.run.processes.process_stat import ProcessStat
 
 Ended = Literal["ended", "killed", "hangs"]
 

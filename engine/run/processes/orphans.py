@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from engine.process_stat import ProcessStat
 from engine.run.directory import RunDirectory, list_runs, runs_root
 from engine.run.liveness import is_interrupted, liveness
 from engine.run.processes.ending import IDLE_SECONDS, KILLED_SECONDS, end_process
 from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.lock import lock_holder
 from engine.run.processes.marked import SeenProcess, leads_session, own_processes
-from engine.run.processes.process_stat import ProcessStat
 from engine.run.sizes import size_text
 from engine.run.telemetry.journal import last_event
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.child_process import end_with, take_stdout
+from engine.logged_errors import keep_data_out_of_errors, print_error, words_of
 from engine.run.directory import RunDirectory
-from engine.run.endings.logged import keep_data_out_of_errors, print_error, words_of
 from engine.run.sealing.level import SOCKETS
+from engine.run.sealing.places import training_places
 from engine.seal.compiling import compile_libraries
-from engine.seal.policy.places import Places, training_places
+from engine.seal.policy.places import Places
 from engine.seal.proof.battery import run_battery
 from engine.seal.request import LEVELS, Level
 from engine.seal.sealing import SealRefused

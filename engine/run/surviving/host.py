@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from engine.run.processes.process_stat import stat_fields
+from engine.process_stat import stat_fields
 
 ROOT_VARIABLE = "FINETUI_SYSTEM_ROOT"
 """An environment variable with the folder to read the system's files from in place of /, for tests."""

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.run.processes.process_stat import ProcessStat
+from engine.process_stat import ProcessStat
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 

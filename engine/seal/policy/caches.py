@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from engine.fit.cache import cache_root
+from engine.home import cache_root
 
 # Of a run that takes weeks, what lies untouched for so long is still not in use.
 _LEFT_SECONDS = 30 * 86400
@@ -30,11 +30,6 @@ def scratch() -> Path:
     """Temporary files. Not /tmp, which is everybody's where the kernel gives no private one, and memory where it
     does."""
     return cache_root() / "scratch"
-
-
-def learnt() -> tuple[Path, ...]:
-    """What finetui found out of models, disks and devices (see engine.fit.cache): a trainer reads it and adds to it."""
-    return tuple(cache_root() / name for name in ("contents", "disks", "rates", "replay", "shapes"))
 
 
 def own_folder(path: Path) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from engine.fit.cache import CACHE_VARIABLE, cache_root
+from engine.home import CACHE_VARIABLE, cache_root
 from engine.offline import OFFLINE_ENVIRONMENT
 from engine.seal.policy.caches import bytecode, library_caches, scratch
 
-_OURS = ("FINETUI_", "FAULT_")  # the second are the tests' own
+_OURS = "FINETUI_"
 # TOKENIZERS_PARALLELISM is no secret.
 _SECRET = re.compile(
     r"TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|PASSPHRASE|APIKEY|ACCESSKEY|PRIVATEKEY|CREDENTIAL|COOKIE|AUTHORIZATION",

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
-from engine.run.processes.process_stat import stat_fields
+from engine.process_stat import stat_fields
 from engine.seal.proof.evidence import NAMESPACES, Evidence
 from profiles.problem import printable
 

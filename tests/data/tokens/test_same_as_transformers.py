@@ -39,7 +39,8 @@ TEMPLATES = {
     + "{% endgeneration %}{% else %}" + CHATML + "{% endif %}" + END,
     "values": "{% set ns = namespace(n=0, self=1) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{{ ns.n }}"
     "{{ dict(a=m.role) | tojson }}{{ m.get('reasoning_content', '') }}{{ m.thinking }}" + CHATML + CALLS + END,
-    "day": "{{ strftime_now('%d %b %Y') }}{% for m in messages %}" + CHATML + CALLS + END,
+    # The year: another day may begin between the two.
+    "year": "{{ strftime_now('in %Y') }}{% for m in messages %}" + CHATML + CALLS + END,
 }  # fmt: skip
 
 

@@ -85,12 +85,16 @@ def test_a_desk_answers_about_rows_and_survives_a_template_that_never_ends(model
             with pytest.raises(Problem, match=told):
                 desk.xray(source, line, 512)
         assert desk.has_template and desk.suggested_template()[0] == "chatml"
-    # One operation that no limit of ours interrupts, so the process is ended.
-    slow = "{% if '3?' in messages[0].content %}{{ ('x' * 60000000) | wordwrap(1) | length }}{% endif %}"
+    # One operation without end that no limit of ours interrupts, so the process is ended: lists that hold each other
+    # twice over, 60 deep, are compared.
+    nested = "{% set n = namespace(x=['a']) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}"
+    nested += nested.replace("n.x", "o.x").replace("n =", "o =")
+    slow = "{% if '3?' in messages[0].content %}" + nested + "{{ n.x == o.x }}{% endif %}"
     (tmp_path / "slow.jinja").write_text(slow + FAMILIES["chatml"].template)
     with Desk(model, str(tmp_path / "slow.jinja"), limit_seconds=2) as desk:
         with pytest.raises(Problem, match="did not answer within 2 s"):
             desk.xray(source, 4, 512)
+        desk._limit_seconds = 60  # a busy machine may take more than two for what does end
         assert learnt(desk.xray(source, 1, 512)[0]) == "It is one.<|im_end|>"
 
 

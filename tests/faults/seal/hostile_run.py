@@ -22,6 +22,7 @@ from private_network import OUTSIDE
 
 from engine.run.creating import create_run
 from engine.run.launch import launch
+from engine.run.liveness import liveness
 from engine.run.processes.worker_process import COMMAND_VARIABLE
 from engine.run.telemetry.reading import read_state
 from engine.seal.proof.listener import Listener
@@ -87,6 +88,8 @@ def main(level: str, folder: str) -> None:
     while (state := read_state(run)).outcome is None and time.monotonic() < deadline:
         select.select([listener], [], [], 0.05)
         listener.take()
+    while liveness(run) == "live" and time.monotonic() < deadline:
+        time.sleep(0.02)  # its engine tidies up, and the test removes all of this folder
     listener.take()
     attacks = run.outputs / "attacks.json"
     told = {

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.fit.cache import cache_root
+from engine.home import cache_root
 from engine.run.directory import RunDirectory
 from engine.run.processes.channel import Channel
 

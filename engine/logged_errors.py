@@ -19,7 +19,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any
 
-from engine.run.endings.gpu_words import gpu_fault
+from engine.gpu_words import words_of_gpu
 from profiles.problem import Problem, printable
 
 WHOLE_ERRORS_VARIABLE = "FINETUI_WHOLE_ERRORS"
@@ -75,7 +75,7 @@ def _message(error: BaseException) -> str:
         return os.strerror(error.errno) + (f" ({error.filename})" if error.filename else "")
     if isinstance(error, ImportError) or type(error).__name__ in _OF_THE_DEVICE:
         return str(error)
-    if type(error) is RuntimeError and gpu_fault(str(error)) is not None:
+    if type(error) is RuntimeError and words_of_gpu(str(error)) is not None:
         return str(error)
     return str(error) if _is_of_the_interpreter(error) or _is_of_computing(error) else ""
 
