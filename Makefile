@@ -37,7 +37,7 @@ test: $(READY_TO_DEVELOP)
 	$(PYTEST)
 
 test-all: $(READY_TO_DEVELOP)
-	$(PYTEST) -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow' --hypothesis-profile drawn
 
 check: $(READY_TO_DEVELOP)
 	$(BIN)/ruff check

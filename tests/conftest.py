@@ -12,9 +12,11 @@ from command import Finetui
 from fault_ledger import ledger, pytest_runtest_logreport, pytest_terminal_summary  # noqa: F401
 from hypothesis import settings
 
-# How long an example takes says nothing on a shared machine.
-settings.register_profile("finetui", deadline=None)
-settings.load_profile("finetui")
+# How long an example takes says nothing on a shared machine. `make test` says the same of the same tree each time; its
+# examples are drawn anew by `make test-all`.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("drawn", deadline=None)
+settings.load_profile("same")
 
 # Where the tests themselves are started in the background, a shell has them ignore Ctrl-C, and whatever they start
 # inherits that; what is tested here is what a person in front of a terminal gets.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,16 @@ def hold(process: ProcessIdentity) -> None:
     and the others go on until then."""
     if process.send(signal.SIGSTOP):
         wait_until(lambda: _stands_still(process.pid) or not process.is_alive())
+
+
+@contextmanager
+def standing_still(process: ProcessIdentity) -> Iterator[None]:
+    """The process does nothing within the block, and goes on after it."""
+    hold(process)
+    try:
+        yield
+    finally:
+        process.send(signal.SIGCONT)
 
 
 def _stands_still(pid: int) -> bool:

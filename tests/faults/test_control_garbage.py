@@ -18,8 +18,7 @@ import pytest
 from fault_ledger import Ledger
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from standing_still import standing_still
-from waiting import end_of, wait_until
+from waiting import end_of, standing_still, wait_until
 
 from engine.run.control import COMMANDS, ask
 from engine.run.directory import RunDirectory

@@ -14,8 +14,7 @@ import pytest
 from command import Finetui
 from fake_nvml import GIB, Board, FakeNvml
 from fault_ledger import Ledger
-from standing_still import standing_still
-from waiting import events_of, wait_until
+from waiting import events_of, standing_still, wait_until
 
 from engine.run.directory import RunDirectory
 from engine.run.launch import launch, resume, stop
