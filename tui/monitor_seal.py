@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from tui import seal_evidence as evidence
-from tui.seal_words import SealWords, glyph, seal_words, style, way_out_words
+from tui.seal_words import SealWords, glyph, none_tried_words, seal_words, style, way_out_words
 from tui.theme import Look
 from tui.widgets.new_run.text import drawable
 from tui.widgets.painted import cut, fit
@@ -88,7 +88,7 @@ def seal_page(state: RunState, width: int, look: Look) -> Page:
     lines += _evidence(state, width, look)
     begin("ways out that were tried")
     ways = [("", way_out_words(way)) for way in state.ways_out]
-    lines += _wrapped(ways, width, look) or [Text("none", style=look.dim)]
+    lines += _wrapped(ways, width, look) or [Text(none_tried_words(state), style=look.dim)]
     return Page(lines, sections)
 
 

@@ -95,10 +95,24 @@ def seal_words(state: RunState) -> SealWords | None:
     if standing.name == "off":
         return SealWords("off", word, f'{word}: privacy.seal = "off"', f"{word}: it was turned off", attempts)
     told, brief = _told(standing)
-    # Without seccomp the kernel tells of no try, so that none having been heard of says nothing.
-    is_counted = attempts or "seccomp" in standing.held
+    is_counted = attempts or _kernel_tells(standing)
     count = f"{counted(attempts, 'attempt')}, {_refused(standing)}" if is_counted else _refused(standing)
     return SealWords(standing.name, word, f"{word}: {told}; {count}", f"{word}: {brief}; {count}", attempts)
+
+
+def none_tried_words(state: RunState) -> str:
+    """What it means that no try to get out of the run's last seal was heard of."""
+    standing = standing_of(state.seal, state.seal_changed)
+    if standing is not None and _kernel_tells(standing):
+        return "none"
+    if standing is None or standing.level == "off":
+        return "nobody listened for any"
+    return "none in Python; without seccomp the kernel tells of no other"
+
+
+def _kernel_tells(standing: Standing) -> bool:
+    """Without seccomp it tells of no try, so that none having been heard of says nothing."""
+    return "seccomp" in standing.held
 
 
 def seal_faults(state: RunState) -> list[str]:

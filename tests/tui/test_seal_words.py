@@ -134,6 +134,17 @@ def test_the_page_has_all_that_the_line_rests_on(tmp_path: Path) -> None:
         assert [page.lines[at].plain[3:7] for at in page.sections] == ["seal", "laye", "prob", "read", "ways"]
 
 
+def test_none_is_claimed_to_have_tried_only_where_the_kernel_would_tell(tmp_path: Path) -> None:
+    layers = [*LAYERS[:2], {**LAYERS[2], "held": False, "why": "the kernel has none"}]
+    off = {**SEAL, "level": "off", "layers": [], "probes": None}
+    for name, seal, told in (
+        ("all", SEAL, "none"),
+        ("some", {**SEAL, "layers": layers}, "none in Python; without seccomp the kernel tells of no other"),
+        ("off", off, "nobody listened for any"),
+    ):
+        assert seal_page(state_with(tmp_path / name, seal), 78, LOOK).lines[-1].plain == told
+
+
 def test_what_the_kernel_says_is_told_in_words_whatever_comes() -> None:
     rows = dict(evidence_rows({**EVIDENCE, "capabilities": {"effective": "000000000000000e"}, "cpu_time": {"user": 3}}))
     assert rows["capabilities"] == "dac_override, dac_read_search, fowner (effective)"
