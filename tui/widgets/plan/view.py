@@ -150,6 +150,9 @@ class PlanView(Vertical):
     def on_unmount(self) -> None:
         self._stop_replay()
 
+    def on_show(self) -> None:
+        self._begin_rest()
+
     def on_hide(self) -> None:
         self._stop_replay()
 
@@ -162,13 +165,11 @@ class PlanView(Vertical):
     def _show(self) -> None:
         board = self.board
         assert board is not None
-        self._stop_replay()
         self.query_one("#plan-budget", Lines).repaint()
         self.table.show(board)
         self.query_one(PlanKnobs).show(board)
         self._show_detail()
-        if board.profile.settings not in self._replayed:
-            self._rest = self.set_timer(REST_SECONDS, self._confirm)
+        self._begin_rest()
         self.post_message(self.Changed())
 
     def _show_detail(self, confirming: bool = False) -> None:
@@ -177,6 +178,12 @@ class PlanView(Vertical):
         self.query_one(PlanDetail).show(self.board, self._refusal, found)
 
     # The replay
+
+    def _begin_rest(self) -> None:
+        """Have the replay begin once nothing has moved for a while. Of a plan that is not seen it does not."""
+        self._stop_replay()
+        if self.board is not None and self.board.profile.settings not in self._replayed:
+            self._rest = self.set_timer(REST_SECONDS, self._confirm)
 
     def _confirm(self) -> None:
         board = self.board
