@@ -184,10 +184,9 @@ def test_a_cancelled_replay_leaves_no_child_and_no_answer(tmp_path: Path, monkey
 
 def test_a_replay_needs_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     geometry = geometry_of(tmp_path / "model", CONFIG)
-    kept = replay(geometry, LORA)
     monkeypatch.setenv("FINETUI_CACHE", "/proc/nowhere")  # no folder can be made there, sealed or not
     found = replay(geometry, LORA)
-    assert kept and found and kept.phases == found.phases
+    assert found is not None and found.allocated_bytes == max(found.phases.values())
     assert cached_replay(geometry, LORA) is None
 
 
