@@ -225,7 +225,9 @@ def test_an_app_that_was_stopped_without_a_warning_takes_its_terminal_again(
         app.send_signal(signal.SIGCONT)
         terminal.wait_for("● running")  # drawn anew, though nothing changed
         terminal.wait_for(lambda: termios.tcgetattr(terminal.master)[3] == before[3])
+        terminal.screen.reset()
         app.send_signal(signal.SIGCONT)  # for one that was never stopped
+        terminal.wait_for("● running")  # what is typed while it takes the terminal is dropped
         terminal.type("q")
         assert terminal.wait_for_exit() == 0
         assert is_cooked(terminal) and is_restored(terminal)
