@@ -174,9 +174,12 @@ def findings_of_notes(notes: Sequence[str]) -> list[Finding]:
     where that one tried to get out."""
     found = []
     for note in notes:
-        about_template = note.startswith("the chat template")
-        fix = Show("mix", "choose another template") if about_template else Show("xray", "see a row's tokens")
-        found.append(Finding("bad" if note.startswith(READER) else "warn", note, fix=fix))
+        if note.startswith(READER):
+            found.append(Finding("bad", note, fix=Show("mix", "see which data and model it read")))
+        else:
+            about_template = note.startswith("the chat template")
+            fix = Show("mix", "choose another template") if about_template else Show("xray", "see a row's tokens")
+            found.append(Finding("warn", note, fix=fix))
     return found
 
 
