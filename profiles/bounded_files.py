@@ -92,7 +92,9 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """At most the first `limit` bytes. Raises Problem."""
     with open_regular(path) as file:
         try:
-            return file.read(limit)
+            # A read asks for memory of its limit first, however small the file; what the kernel makes up tells no size.
+            size = os.fstat(file.fileno()).st_size
+            return file.read(min(size, limit) if size else limit)
         except OSError as error:
             raise _unreadable(path, error) from None
 
@@ -101,9 +103,9 @@ def read_tail(path: Path, size: int) -> bytes:
     """The last `size` bytes, or all where there are fewer. Raises Problem."""
     with open_regular(path) as file:
         try:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - size))
-            return file.read(size)
+            whole = file.seek(0, os.SEEK_END)
+            file.seek(max(0, whole - size))
+            return file.read(min(size, whole))
         except OSError as error:
             raise _unreadable(path, error) from None
 

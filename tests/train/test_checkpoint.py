@@ -273,13 +273,14 @@ def test_every_optimizer_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(tmp_
     assert all(torch.equal(restored[name], parameter) for name, parameter in parameters.items())
 
 
-# 48 MiB of parameters and 96 MiB of optimizer state, saved with memory for neither left, but for the stacks of threads
-# (8 MiB each): the limit is the kernel's.
+# 48 MiB of parameters and 96 MiB of optimizer state, saved with memory for neither left: the limit is the kernel's, and
+# counts what is mapped, so that stacks of threads would be most of it (8 MiB each, as usual).
 _SAVE_WITHOUT_MEMORY = """
-import resource, sys
+import resource, sys, threading
 from pathlib import Path
 import torch
 from engine.train.checkpoints import Progress, save_checkpoint
+threading.stack_size(1 << 20)
 parameters = {f"{n}": torch.nn.Parameter(torch.ones(1 << 20)) for n in range(12)}
 optimizer = torch.optim.AdamW(parameters.values(), fused=True)
 sum((parameter ** 2).sum() for parameter in parameters.values()).backward()

@@ -9,6 +9,7 @@ import pytest
 from fake_seal import WITHOUT_NAMESPACE
 from plan_fakes import FOLDER, GIB, FakePlanner, made_plan, model, workstation
 from screen_fakes import PLAIN_TERMINAL, ScreenApp, screen_text, until
+from textual import events
 
 from profiles.planner import Job
 from profiles.problem import Problem
@@ -128,6 +129,22 @@ async def test_a_replay_confirms_once_a_person_rests_and_is_not_repeated(
         await replayed(pilot)
         await pilot.pause(0.1)
     assert len(planner.replayed) == 2
+
+
+async def test_a_replay_goes_on_where_the_screen_tells_late_that_it_is_seen(
+    planner: FakePlanner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_view, "REST_SECONDS", 0.01)
+    planner.hold = threading.Event()
+    app = start(planner)
+    async with app.run_test(size=(80, 24)) as pilot:
+        view = await reach_plan(pilot)
+        await until(pilot, lambda: "a child process counts" in screen_text(app))
+        view.post_message(events.Show())
+        await pilot.pause(0.1)
+        planner.hold.set()
+        await replayed(pilot)
+    assert (len(planner.replayed), planner.cancelled) == (1, 0)
 
 
 async def test_a_replay_is_cancelled_by_the_next_move(planner: FakePlanner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,9 +59,10 @@ def read_plain(path: Path, root: Path | None = None) -> bytes:
     """All of a file of ours; `root` as for `hash_of`. Raises OSError, also for what is no plain file, or has more than
     256 MiB."""
     with _plain(path, root) as file:
-        if os.fstat(file.fileno()).st_size > _OWN_BYTES:
+        size = os.fstat(file.fileno()).st_size
+        if size > _OWN_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
-        return file.read(_OWN_BYTES)
+        return file.read(size)
 
 
 def small_sha256(path: Path, root: Path | None = None) -> str | None:

@@ -60,6 +60,7 @@ class PlanView(Vertical):
         self._refusal: Problem | None = None
         self._replayed: dict[Settings, Replayed | Problem] = {}
         self._rest: Timer | None = None
+        self._asked = False  # a replay is under way, or will be once nothing has moved for a while
         self._cancelled = threading.Event()
 
     def compose(self) -> ComposeResult:
@@ -151,7 +152,8 @@ class PlanView(Vertical):
         self._stop_replay()
 
     def on_show(self) -> None:
-        self._begin_rest()
+        if not self._asked:  # a plan is given before the screen tells that it is seen
+            self._begin_rest()
 
     def on_hide(self) -> None:
         self._stop_replay()
@@ -183,17 +185,20 @@ class PlanView(Vertical):
         """Have the replay begin once nothing has moved for a while. Of a plan that is not seen it does not."""
         self._stop_replay()
         if self.board is not None and self.board.profile.settings not in self._replayed:
+            self._asked = True
             self._rest = self.set_timer(REST_SECONDS, self._confirm)
 
     def _confirm(self) -> None:
         board = self.board
         if board is None or not self.is_on_screen:
+            self._asked = False
             return
         self._show_detail(confirming=True)
         self._cancelled = threading.Event()
         self._replay_in_thread(board.plan, board.profile.settings, self._cancelled)
 
     def _stop_replay(self) -> None:
+        self._asked = False
         self._cancelled.set()
         if self._rest is not None:
             self._rest.stop()
