@@ -80,6 +80,7 @@ class Attempt:
         say(f"{ATTEMPT_MARK}{number}, {time.strftime('%Y-%m-%d %H:%M:%S %z')} ---")
         kills.rose()  # what the kernel ended before is none of this attempt's
         self._kernel_log = KernelLog()
+        resumed_from = newest_step(run.checkpoints)  # before the worker may have saved one of its own
         self.worker = worker = WorkerProcess(run, state.adjusted, prepared, anyway=anyway)
         processes = {"supervisor": ProcessIdentity.of(os.getpid()), "worker": worker.identity}
         try:
@@ -90,7 +91,7 @@ class Attempt:
         recording.add(
             "attempt",
             number=number,
-            resumed_from=newest_step(run.checkpoints),
+            resumed_from=resumed_from,
             worker_pid=worker.pid,
             adjusted=dict(state.adjusted),
         )
