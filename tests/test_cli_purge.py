@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from engine.export.request import export_run
 from engine.run.directory import RunDirectory, list_runs
 from engine.run.evidence.purging import plan_purge, purge
 from engine.run.evidence.verifying import verify
+from engine.run.processes.identity import ProcessIdentity
 from engine.run.processes.lock import let_go, take_lock
+from engine.run.processes.recorded import record_processes
 from engine.seal.policy.caches import library_caches
 from profiles.problem import Problem
 
@@ -112,6 +115,24 @@ def test_a_run_that_became_live_after_it_was_asked_is_not_removed(run: RunDirect
         (run.path / "over").touch()
         os.waitpid(taken, 0)
     assert run.spec_path.is_file()
+
+
+def test_an_engine_that_is_just_about_to_be_gone_is_waited_for(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock is free before its process has ended."""
+    wait = ProcessIdentity.wait
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as engine:
+        record_processes(run, {"supervisor": ProcessIdentity.of(engine.pid)})
+
+        def let_go_and_wait(process: ProcessIdentity, seconds: float) -> bool:
+            assert engine.stdin is not None
+            engine.stdin.close()
+            return wait(process, seconds)
+
+        monkeypatch.setattr(ProcessIdentity, "wait", let_go_and_wait)
+        purge(plan_purge(run))
+    assert not run.path.exists()
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])

@@ -124,6 +124,16 @@ def test_a_copy_on_another_machine_says_what_it_cannot_check_there(
     assert other("verify", copy).status == 1
 
 
+def test_a_checkpoint_that_a_live_run_removes_meanwhile_is_no_change(run: RunDirectory) -> None:
+    first, second = sorted(run.checkpoints.glob("step-*"))
+
+    def read(what: str, count: int) -> None:
+        if what == first.name:
+            shutil.rmtree(second, ignore_errors=True)
+
+    assert verify(run, read=read).holds and not second.exists()
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_file_that_is_flipped_cut_or_gone_is_found(

@@ -24,7 +24,10 @@ def liveness(run: RunDirectory) -> Liveness:
     if not run.events_path.exists():
         return "never started"
     last = last_event(run.events_path)
-    return "ended" if last is not None and last["kind"] == "end" else "died"
+    if last is not None and last["kind"] == "end":
+        return "ended"
+    # An engine that began after the first look at the lock has written to the journal since.
+    return "live" if lock_holder(run.lock_path) is not None else "died"
 
 
 def is_interrupted(life: Liveness, by_signal: bool) -> bool:

@@ -79,16 +79,6 @@ def give_modes(folder: Path, umask: int) -> None:
             path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
-def open_to_others(folder: Path) -> Iterator[Path]:
-    """`folder` and what is in it that other users may read, enter or change, links left aside; what cannot be looked at
-    is passed over."""
-    for path in (folder, *folder.rglob("*")):
-        with suppress(OSError):
-            status = path.lstat()
-            if not stat.S_ISLNK(status.st_mode) and status.st_mode & _OTHERS:
-                yield path
-
-
 def user_name(number: int) -> str:
     """A user's name, or their number where the system has no name for it."""
     import pwd  # here, since it is asked for when something is wrong

@@ -48,6 +48,8 @@ from profiles.problem import Problem
 if TYPE_CHECKING:
     from engine.run.waiting.queue import PlaceInLine
 
+_NOT_STARTED = Ending("stopped", "stopped", "before the trainer was started")
+
 
 class Supervisor:
     """One engine's life with a run, from its lock to its end event: the wait for memory, then attempt after attempt,
@@ -105,7 +107,8 @@ class Supervisor:
                     else:
                         ending = self._follow(selector, self._start_worker(prepared))
                 except SealRefused as refused:
-                    ending = ending_of_refusal(self._run, refused)
+                    self._serve_once(selector, seconds=0.0)  # what tells all processes to end may end a launcher first
+                    ending = _NOT_STARTED if self._is_to_end else ending_of_refusal(self._run, refused)
                 except OSError as error:
                     ending = ending_of_start(error)
         self._end(ending)
@@ -119,7 +122,7 @@ class Supervisor:
     def _wait_in_line(self, selector: selectors.BaseSelector, place: PlaceInLine) -> bool:
         """Whether the memory is this run's now; False when it was stopped while it waited."""
         self._devices.follow(None)
-        while not (self._stop_requested or self._killed):
+        while not self._is_to_end:
             its_turn, facts = place.look()
             if its_turn:
                 return True
@@ -143,12 +146,11 @@ class Supervisor:
         self._recording.add("phase", phase="preparing", detail=TESTING_SEAL, done=0, total=0)
         trial = Trial(self._run, self._level)
         try:
-            while not (trial.over or self._stop_requested or self._killed):
+            while not (trial.over or self._is_to_end):
                 with registered(selector, trial):
                     self._serve_once(selector, seconds=1.0)
-            if trial.over:
-                return trial.result()
-            return Ending("stopped", "stopped", "before the trainer was started")
+            # A stop of the same turn, too: a trainer that is yet to come would not hear of it.
+            return _NOT_STARTED if self._is_to_end else trial.result()
         finally:
             trial.close()
 
@@ -173,7 +175,7 @@ class Supervisor:
         selector.unregister(worker.end_descriptor)
         status = attempt.clean_up(self._serve_control)
         self._attempt = None  # the worker's number may be another process's from now on
-        stopping, asked = self._stop_requested or self._killed, self._restart_asked
+        stopping, asked = self._is_to_end, self._restart_asked
         self._restart_asked = False
         shortage = attempt.want_of_memory(status, killed=self._killed or asked)
         if shortage is not None:
@@ -203,6 +205,10 @@ class Supervisor:
             self._control.close()
         self._recording.close()
         return ending
+
+    @property
+    def _is_to_end(self) -> bool:
+        return self._stop_requested or self._killed
 
     @property
     def _level(self) -> Level:

@@ -6,6 +6,7 @@ python fill_the_disk.py HOME SPEC, a run's spec.toml
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ sys.path.insert(1, str(Path(__file__).parents[2]))
 from engine.run.directory import RunDirectory
 from engine.run.launch import launch
 from engine.run.liveness import liveness
+from engine.run.processes.worker_process import COMMAND_VARIABLE
 from engine.run.summary import summarise
 from engine.run.telemetry.reading import read_state
 from engine.spec import load_spec
@@ -46,10 +48,15 @@ def fill(path: Path) -> None:
 
 
 def main(home: Path, spec: Path) -> None:
-    os.environ |= {"FINETUI_HOME": str(home), "OMP_NUM_THREADS": "2"}
+    fifo = spec.with_name("go on")
+    os.mkfifo(fifo)
+    trainer = shlex.join([sys.executable, str(Path(__file__).with_name("waiting_trainer.py")), str(fifo)])
+    os.environ |= {"FINETUI_HOME": str(home), "OMP_NUM_THREADS": "2", "FINETUI_SEAL_WRITE": str(spec.parent)}
+    os.environ[COMMAND_VARIABLE] = trainer
     run = launch(load_spec(spec))
-    wait(run, lambda: read_state(run).step >= 3, "the first steps")
+    wait(run, lambda: read_state(run).step == 3, "the first steps")
     fill(home / "filler")
+    fifo.write_bytes(b"")
     wait(run, lambda: read_state(run).phase == "paused", "the pause")
     print(summarise(run).why)
     assert "free on the disk of runs: free some space, or stop" in summarise(run).why

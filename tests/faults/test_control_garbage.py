@@ -37,7 +37,9 @@ def run(spec: RunSpec, script: Callable[..., None]) -> RunDirectory:
     """A run that lives, with a step every 10 ms."""
     script(["train", 100_000, 0.01])
     run = launch(spec)
-    wait_until(lambda: read_state(run).step > 0)  # by then the supervisor has opened all that it keeps open
+    wait_until(lambda: read_state(run).step > 0)
+    for _ in range(2):  # between two answers all was done that follows on a worker's start, and all is open that stays
+        ask(run, "status")
     return run
 
 

@@ -135,14 +135,15 @@ def _pids_of(module: str, run: RunDirectory) -> list[int]:
 
 def test_a_worker_that_still_saves_is_waited_for(spec: RunSpec, script: Script, ledger: Ledger):
     """However long the save takes: only one that does nothing is killed."""
-    script(["send", "note", {"text": "ready"}], ["save_slowly", 2.5])
+    # It begins when it is told again, by whoever ends it: else it might be done before it is found.
+    script(["send", "note", {"text": "ready"}], ["await_stop"], ["save_slowly", 4])
     run = launch(spec)
     wait_until(lambda: note(run, "ready"))
     orphaned(run, ledger)
     (orphan,) = find_orphans()
     said: list[str] = []
     script(LONG)
-    assert orphan.end(idle_seconds=1.5).endswith("has ended.")
+    assert orphan.end(idle_seconds=2.5).endswith("has ended.")
     assert (run.checkpoints / "step-000007").is_dir()
     resume(run, tell=said.append)
     assert said == []

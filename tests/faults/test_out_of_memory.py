@@ -16,6 +16,7 @@ import torch
 from accelerate.state import AcceleratorState
 from memory_group import starting_in_a_group_of
 from training import losses, make_spec, train, write_chats
+from waiting import wait_until
 
 from engine.run.checkpoints.manifest import list_checkpoints
 from engine.run.creating import create_run
@@ -243,6 +244,7 @@ def test_a_worker_that_the_kernel_kills_for_memory_goes_on_in_less(tmp_path: Pat
     try:
         wait_for_end(run)
     finally:
+        wait_until(lambda: not (group / "cgroup.procs").read_text())  # what read the devices ends a moment later
         group.rmdir()
     expect_finished_with_fewer_rows(run)
     assert read_state(run).ladder[0]["what"] == "the kernel ended the trainer"

@@ -18,7 +18,7 @@ import pytest
 import tiny
 from fault_ledger import Ledger
 from training import make_spec, write_chats
-from waiting import events_of, wait_until
+from waiting import events_of, told, wait_until
 
 from engine.run.control import ask
 from engine.run.launch import launch
@@ -92,9 +92,12 @@ def test_a_worker_outlives_its_supervisor_by_its_save(spec: RunSpec, script: Scr
     assert int(saved.name.removeprefix("step-")) >= read_state(run).step
 
 
-def test_the_kernel_ends_a_worker_first_and_the_supervisor_last(spec: RunSpec, script: Script):
-    script(["leave_child"], ["hang"])
+def test_the_kernel_ends_a_worker_first_and_the_supervisor_last(spec: RunSpec, script: Script, tmp_path: Path):
+    os.mkfifo(tmp_path / "go on")
+    script(["idle_until", str(tmp_path / "go on")], ["leave_child"], ["hang"])
     run = launch(spec)
+    wait_until(lambda: told(run, "attempt"))  # the worker has its score by then, and hands it on
+    (tmp_path / "go on").write_bytes(b"")
     wait_until(lambda: "hanging" in read_state(run).notes)
     processes = recorded_processes(run)
     (child,) = psutil.Process(processes["worker"].pid).children()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from waiting import wait_until
 from engine.run.control import ask
 from engine.run.launch import launch
 from engine.run.liveness import liveness
+from engine.run.processes.worker_process import COMMAND_VARIABLE
 from engine.run.summary import summarise
 from engine.run.telemetry.reading import read_state
 
@@ -27,7 +30,11 @@ _FROM = 1 << 40
 
 def test_a_run_waits_for_a_disk_that_turned_read_only(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     """As the kernel makes a disk after errors, with files open for writing: no mount of a test's own can be made so."""
-    home, counter = tmp_path / "home", tmp_path / "calls"
+    home, counter, fifo = tmp_path / "home", tmp_path / "calls", tmp_path / "go on"
+    os.mkfifo(fifo)
+    trainer = [sys.executable, str(Path(__file__).with_name("waiting_trainer.py")), str(fifo)]
+    monkeypatch.setenv(COMMAND_VARIABLE, shlex.join(trainer))
+    monkeypatch.setenv("FINETUI_SEAL_WRITE", str(fifo))
     monkeypatch.setenv("FINETUI_HOME", str(home))
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     spec = make_spec(
@@ -40,8 +47,9 @@ def test_a_run_waits_for_a_disk_that_turned_read_only(tmp_path: Path, ledger: Le
         for name, value in system_calls.environment(home, _FROM, errno.EROFS, count_to=counter, times=0).items():
             armed.setenv(name, value)
         run = launch(spec)
-    wait_until(lambda: read_state(run).step >= 3, seconds=120)
+    wait_until(lambda: read_state(run).step == 3, seconds=120)
     system_calls.set_count(counter, _FROM)
+    fifo.write_bytes(b"")
     ledger.injected("disk turned read-only")
     # Nothing can be journalled now; the engine itself still answers.
     wait_until(lambda: ask(run, "status")["phase"] == "paused", seconds=120)

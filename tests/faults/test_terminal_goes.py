@@ -157,8 +157,8 @@ AS_A_SHELL = "import subprocess, sys; status = subprocess.call(sys.argv[1:]); in
 
 def stop_reading(terminal: PtyApp, pid: int) -> None:
     """Have the app `pid` draw its screen again and again, and read none of it, until it waits for that."""
-    drawn = 0.0
-    for _ in range(200):
+    drawn, deadline = 0.0, time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
         terminal.type("\x0c")
         time.sleep(0.02)
         if (now := cpu_seconds(pid)) == drawn and state_of(pid) == "S":

@@ -92,6 +92,7 @@ class FakeWorker:
     def block(self) -> None:
         """Wait in the kernel, where no signal but a kill is heard: so does who shares its memory with a new process."""
         ctypes.CDLL(None).vfork()
+        self.channel.send("note", text="blocked")  # by the new process: the silence begins once this one waits
         time.sleep(600)
 
     def save(self) -> None:

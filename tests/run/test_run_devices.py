@@ -3,6 +3,7 @@ them, whatever a driver does to it."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from waiting import wait_until
 
 from engine.run.telemetry.events import RunState
+from engine.run.watching import devices
 from engine.run.watching.devices import DeviceFeed, looks_different
 
 GPU = {"index": 0, "name": "GPU", "used_bytes": 8 << 30, "total_bytes": 24 << 30}
@@ -137,6 +139,26 @@ def test_a_driver_that_hangs_or_crashes_costs_the_readings_for_a_while(
     assert again == "the devices are read again"
     assert lost.startswith("GPU 1 has fallen off the bus") and feed.lost == ["GPU 1"]
     assert feed.readings == [READING]
+
+
+def test_what_was_said_last_is_not_lost_though_its_end_is_seen_at_the_same_look(
+    feeds: Callable[..., Feed], monkeypatch: pytest.MonkeyPatch
+):
+    said = json.dumps({"device": READING, "slowed": [], "lost": []})
+    feed = feeds("input()", "input()", f"print({said!r})")
+    read = devices._Child.readings
+
+    def reading(child: devices._Child) -> list[dict[str, Any]]:
+        found = read(child)
+        if child.process.returncode is None:
+            child.follow(None)  # at which it speaks and ends
+            os.waitid(os.P_PID, child.process.pid, os.WEXITED | os.WNOWAIT)
+        return found
+
+    monkeypatch.setattr(devices._Child, "readings", reading)
+    feed.follow(None)
+    feed.until(lambda: feed.notes)
+    assert feed.readings == [READING] and feed.notes[0].endswith("ended with status 0; training goes on")
 
 
 def test_one_that_never_works_is_told_once(feeds: Callable[..., Feed], tmp_path: Path):

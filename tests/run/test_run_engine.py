@@ -20,10 +20,12 @@ from pathlib import Path
 import pytest
 from waiting import end_of, events_of, hold, kill_run, wait_until
 
+import engine.run.liveness
 from engine.run.control import ask
 from engine.run.directory import RunDirectory, find_run
 from engine.run.launch import launch, resume, stop
 from engine.run.liveness import liveness
+from engine.run.processes.lock import lock_holder
 from engine.run.processes.recorded import recorded_processes
 from engine.run.summary import summaries, summarise
 from engine.run.telemetry.reading import read_state
@@ -49,6 +51,27 @@ def wait_for_note(run: RunDirectory, text: str) -> str:
 
 def wait_for_end(run: RunDirectory) -> None:
     wait_until(lambda: liveness(run) != "live")
+
+
+def test_a_run_that_is_resumed_just_as_somebody_looks_at_it_has_not_died(
+    spec: RunSpec, script: Script, monkeypatch: pytest.MonkeyPatch
+):
+    script(LONG)
+    run = launch(spec)
+    stop(run)
+    wait_for_end(run)
+
+    def before_it_is_resumed(path: Path) -> int | None:
+        monkeypatch.setattr(engine.run.liveness, "lock_holder", lock_holder)
+        held = lock_holder(path)
+        resume(run)
+        wait_until(lambda: events_of(run)[-1]["kind"] != "end")
+        return held
+
+    monkeypatch.setattr(engine.run.liveness, "lock_holder", before_it_is_resumed)
+    assert liveness(run) == "live"
+    stop(run)
+    wait_for_end(run)
 
 
 def test_a_run_from_launch_to_finish(spec: RunSpec, script: Script):

@@ -21,7 +21,9 @@ from waiting import wait_until
 
 from engine.run.creating import create_run
 from engine.run.directory import RunDirectory, runs_root
+from engine.run.processes.lock import lock_holder
 from engine.run.processes.recorded import recorded_processes
+from engine.run.waiting import predecessor
 from engine.run.waiting.claims import Claim, left_claim, write_claim
 from engine.run.waiting.line import MOVES, move, waiting_line
 from engine.run.waiting.order import ORDER_NAME
@@ -165,6 +167,22 @@ def test_while_all_are_moved_about_and_some_killed_each_starts_once_and_by_itsel
             assert trains == name
             trains = None
     assert names_in_line() == []
+
+
+def test_a_run_that_begins_just_as_somebody_asks_after_it_has_not_ended(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"name": "notes", "model": {"path": str(model)}, "data": {"train": ["/data/train.jsonl"]}}
+    run = create_run(parse_spec(values, "test"))
+
+    def before_it_begins(path: Path) -> int | None:
+        held = lock_holder(path)
+        run.events_path.touch()
+        return held
+
+    monkeypatch.setattr(predecessor, "lock_holder", before_it_begins)
+    assert not predecessor.has_ended(run.name)
+    assert predecessor.has_ended(run.name), "it began, and nobody holds its lock"
 
 
 _PUSHER = """

@@ -16,12 +16,14 @@ from pathlib import Path
 import pytest
 from waiting import end_of, events_of, hold, wait_until
 
+from engine.modules import module_environment
 from engine.run.control import ask
 from engine.run.creating import create_run
 from engine.run.directory import RunDirectory
 from engine.run.launch import launch, resume, stop
 from engine.run.liveness import liveness
 from engine.run.processes.lock import lock_holder, take_lock
+from engine.run.processes.marked import own_processes
 from engine.run.processes.orphans import interrupted_runs
 from engine.run.processes.recorded import recorded_processes
 from engine.run.telemetry.reading import read_state
@@ -30,6 +32,7 @@ from engine.spec import RunSpec
 Script = Callable[..., None]
 
 LONG = ("train", 100_000, 0.01)
+_TRIAL = b"engine.run.sealing.trial_child"
 
 
 def wait_for_end(run: RunDirectory) -> None:
@@ -111,6 +114,51 @@ def test_a_stop_while_the_trainer_is_begun_anew_ends_the_run(spec: RunSpec, scri
     wait_for_end(run)
     for each in asking:
         each.close()
+
+
+def test_a_stop_that_meets_the_end_of_the_seals_trial_is_not_lost(spec: RunSpec, script: Script):
+    script(LONG)
+    run = launch(spec)
+    supervisor = recorded_processes(run)["supervisor"]
+    hold(supervisor)  # the trial ends and the stop comes before it looks at either
+    wait_until(lambda: not [each for each in own_processes() if each.belongs_to(run) and _TRIAL in each.command])
+    asking = _ask_without_waiting(run, "stop")
+    supervisor.send(signal.SIGCONT)
+    assert end_of(run)["outcome"] == "stopped"
+    wait_for_end(run)
+    asking.close()
+
+
+# Who ends all processes may end the one that seals the trainer before the engine has looked at its own signal.
+_SUPERVISOR = """
+import os, signal, sys
+from engine.run import supervisor
+from engine.run.processes import worker_process
+from engine.seal.sealing import SealRefused
+
+def start_sealed(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise SealRefused("the seal", "its launcher was ended by SIGTERM", "")
+
+worker_process.start_sealed = start_sealed
+sys.exit(supervisor.main(sys.argv[1:]))
+"""
+
+
+def test_a_shutdown_that_meets_the_start_of_a_trainer_is_no_fault_of_the_seal(unsealed: RunSpec):
+    run = create_run(unsealed)
+    subprocess.run([sys.executable, "-c", _SUPERVISOR, str(run.path)], env=module_environment(), check=True)
+    end = end_of(run)
+    assert (end["outcome"], end.get("by_signal")) == ("stopped", True), end
+    wait_for_end(run)
+
+
+def test_a_signal_that_comes_while_signals_begin_to_be_caught_is_not_lost():
+    code = "import signal; from engine.run.processes.taking import catch_signals; caught = signal.signal\n"
+    code += "signal.signal = lambda number, handler: (caught(number, handler), signal.raise_signal(number))\n"
+    code += "print(*catch_signals().recv(64))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(int(each)) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGXCPU)]
 
 
 def _ask_without_waiting(run: RunDirectory, command: str) -> socket.socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -45,12 +46,12 @@ def caches_of(run: RunDirectory, others: Sequence[RunDirectory]) -> Caches:
     for own in sorted(run.data.rglob("*.safetensors")) if run.data.is_dir() else ():
         place = own.relative_to(run.data)
         cached = root / place
-        if not cached.is_file():
+        if (status := file_status(cached)) is None:
             continue
         # The cache's name and the run's are one file, but on two disks; any further name is that of another run,
         # be it one of another home.
-        known = 2 if cached.stat().st_ino == own.stat().st_ino else 1
-        in_use = cached.stat().st_nlink > known or cached.stat().st_mtime > taken_since
+        known = 2 if status.st_ino == own.stat().st_ino else 1
+        in_use = status.st_nlink > known or status.st_mtime > taken_since
         if in_use or any((other.data / place).exists() for other in others):
             shared += 1
         else:
@@ -64,6 +65,13 @@ def caches_of(run: RunDirectory, others: Sequence[RunDirectory]) -> Caches:
     shared += sum(1 for _, source in cuts if source not in mine)
     shared += sum(1 for path in sources - mine if path.parent == cache_root() / "stdin" and path.is_file())
     return Caches(frozenset(shards), frozenset(files), shared)
+
+
+def file_status(path: Path) -> os.stat_result | None:
+    """Of a file of the caches; None where there is none, or none any more: other runs tidy them up. Raises OSError."""
+    with suppress(FileNotFoundError):
+        return path.stat() if path.is_file() else None
+    return None
 
 
 def _sources(run: RunDirectory) -> list[Path]:

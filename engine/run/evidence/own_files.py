@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -101,7 +103,7 @@ def journal(run: RunDirectory, chain: Chain, read: Reading) -> Findings:
     if not run.events_path.is_file():
         yield Finding("differs", name, "is no plain file any more")
         return
-    vouched = 0
+    size, vouched = run.events_path.stat().st_size, 0
     if mark:
         now = hash_of(run.events_path, lambda count: read(name, count), int(mark["bytes"]))
         if now == mark:
@@ -122,7 +124,7 @@ def journal(run: RunDirectory, chain: Chain, read: Reading) -> Findings:
         yield Finding("differs", name, f"{tail.damaged:,} of its lines were changed, or broke off in a crash")
     elif lines or not mark:
         yield Finding("matches", name, f"the checksums of {lines:,} {'more ' * bool(mark)}lines are right")
-    if run.events_path.stat().st_size > tail.offset:
+    if size > tail.offset:  # as it was before: a live run adds to it meanwhile
         yield Finding("note", name, "its last line broke off: a power cut or a kill came while it was written")
 
 
@@ -162,15 +164,16 @@ def checkpoints(run: RunDirectory, chain: Chain, read: Reading) -> Findings:
     paths = list_checkpoints(run.checkpoints)
     for path in paths:
         where, step = f"checkpoints/{path.name}", step_of(path)
-        read(path.name, sum(each.stat().st_size for each in path.iterdir() if each.is_file()))
+        with suppress(FileNotFoundError):
+            read(path.name, sum(each.stat().st_size for each in path.iterdir() if each.is_file()))
         # A pipe in its place would be waited for.
         why = damage(path) if (path / MANIFEST).is_file() else f"{MANIFEST} is missing"
-        if why is not None:
-            if path.is_dir():  # else a live run has just removed it for a newer one
-                yield Finding("differs", where, why)
-            continue
         was, now = recorded.get(step or 0), small_sha256(path / MANIFEST, root=run.path)
-        if was is None:
+        if not path.is_dir():
+            continue  # a live run removed it for a newer one, be it after the first look at it
+        if why is not None:
+            yield Finding("differs", where, why)
+        elif was is None:
             yield Finding("unchecked", where, "is whole by its manifest, which no entry of the log vouches for")
         elif was != now:
             means = "is not the checkpoint that was saved"
@@ -186,6 +189,7 @@ def kept_data(run: RunDirectory, chain: Chain, read: Reading) -> Findings:
     """The run's shards: their tokens against the lineage; and all that it keeps together against what was recorded at
     its end."""
     yield from _kept(run, chain, read)
+    # The lineage first: a live run writes it once the shards are there.
     shards = _lineage_shards(run)
     files = sorted(run.data.rglob("*.safetensors")) if run.data.is_dir() else []
     if not files and not shards:
@@ -264,9 +268,10 @@ def unvouched(run: RunDirectory, chain: Chain) -> Findings:
     folders = {run.checkpoints.name, run.outputs.name, run.exports.name}
     kept = set(_kept_files(run)) if end_of(chain) is not None else set(run.data.rglob("*.safetensors"))
     names = []
-    for path in sorted(run.path.rglob("*")):
+    # Unlike rglob, walk passes over a folder that a live run removes meanwhile.
+    for path in sorted(Path(root, name) for root, _, files in os.walk(run.path) for name in files):
         place = path.relative_to(run.path)
-        if not path.is_dir() and path not in vouched and path not in kept and place.parts[0] not in folders:
+        if path not in vouched and path not in kept and place.parts[0] not in folders:
             names.append(printable(place))
     if names:
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""

@@ -19,7 +19,7 @@ from engine.home import home
 from engine.run.directory import RunDirectory, disk_problem, list_runs
 from engine.run.durable_files import sync, write_atomically
 from engine.run.evidence.audit import append_entry, read_audit
-from engine.run.evidence.caches import Caches, caches_of
+from engine.run.evidence.caches import Caches, caches_of, file_status
 from engine.run.evidence.heads import drop_head
 from engine.run.liveness import liveness
 from engine.run.processes.lock import let_go, take_lock
@@ -27,6 +27,9 @@ from engine.run.processes.recorded import recorded_processes
 from engine.run.waiting.order import holding_the_line, read_order, write_order
 from engine.seal.policy.caches import library_caches
 from profiles.problem import Problem
+
+# Of an engine that has let go of its run: the kernel takes milliseconds for the rest, on a machine that swaps seconds.
+_ENDING_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def plan_purge(run: RunDirectory) -> PurgePlan:
             run=run,
             caches=caches,
             folder_bytes=sum(_own_bytes(path, caches.shards) for path in _files_in(run.path)),
-            cache_bytes=sum(path.stat().st_size for path in caches.files if path.is_file()),
+            cache_bytes=sum(status.st_size for path in caches.files if (status := file_status(path)) is not None),
             exports=tuple(
                 path for path in dict.fromkeys(exported) if path.exists() and not path.is_relative_to(run.path)
             ),
@@ -193,6 +196,8 @@ def _require_dead(run: RunDirectory, *, held: bool = False) -> None:
     except OSError as error:
         raise disk_problem(run.path, error) from None
     processes = recorded_processes(run)
+    if (engine := processes.get("supervisor")) is not None and engine.pid != os.getpid():
+        engine.wait(_ENDING_SECONDS)  # it lets go of its lock a moment before it is gone
     if any(process.pid != os.getpid() and process.is_alive() for process in processes.values()):
         raise Problem(
             run.name, "has a trainer that outlived its engine", "`finetui doctor` ends it; then remove the run."

@@ -81,7 +81,7 @@ def catch_signals() -> socket.socket:
     reader, writer = socket.socketpair()
     reader.setblocking(False)
     writer.setblocking(False)
+    signal.set_wakeup_fd(writer.detach())  # first, since one that only met its handler would be lost
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGXCPU):
         signal.signal(number, lambda *_: None)
-    signal.set_wakeup_fd(writer.detach())
     return reader

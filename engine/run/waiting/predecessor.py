@@ -20,9 +20,9 @@ def has_ended(name: str, asking: str = "") -> bool:
         starting = is_starting(run)
     except (FileNotFoundError, NotADirectoryError):
         return True
-    if lock_holder(run.lock_path) is not None:
-        return False
-    return run.events_path.exists() or not starting
+    # Before the lock, which an engine takes first: one that begins just now is not taken for one that is gone.
+    began = run.events_path.exists()
+    return lock_holder(run.lock_path) is None and (began or not starting)
 
 
 def require_run(name: str) -> None:

@@ -84,9 +84,10 @@ class DeviceFeed:
             events += self._start()
         if (child := self._child) is None:
             return events
+        status = child.process.poll()  # first, so that all that it said before its end is among what is read next
         for record in child.readings():
             events += self._take_reading(child, record, state)
-        if (status := child.process.poll()) is not None:
+        if status is not None:
             events += self._part(child, f"the process that takes them {describe_exit(status)}")
         elif child.silence.seconds() > self._patience_seconds:
             child.process.kill()

@@ -41,6 +41,7 @@ class Stacks:
         """Raises OSError."""
         self._descriptor = os.memfd_create("stacks", os.MFD_CLOEXEC)
         fcntl.fcntl(self._descriptor, fcntl.F_SETFL, os.O_APPEND)
+        self._asked = 0
 
     def fileno(self) -> int:
         """The descriptor that the worker is to have as well."""
@@ -49,8 +50,9 @@ class Stacks:
     def ask(self, pid: int) -> bool:
         """Have the worker write its stacks; `read` has them some milliseconds later. False when it does not know how,
         or not yet: the signal would end it."""
-        if not _catches(pid, signal.SIGUSR1):
+        if not _has_signal(pid, "SigCgt", signal.SIGUSR1):
             return False
+        self._asked = pid
         os.ftruncate(self._descriptor, 0)
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGUSR1)
@@ -58,7 +60,10 @@ class Stacks:
         return False
 
     def read(self) -> str:
-        """What the worker wrote since it was asked; "" when it did not come to it yet."""
+        """What the worker wrote since it was asked; "" when it did not come to it yet, or is still at it."""
+        # It writes in many small parts, and the signal is held back in its main thread until the last one.
+        if not os.pread(self._descriptor, 1, 0) or _has_signal(self._asked, "SigBlk", signal.SIGUSR1):
+            return ""
         return os.pread(self._descriptor, _MOST_BYTES, 0).decode("utf-8", "replace")
 
     def close(self) -> None:
@@ -93,11 +98,11 @@ def _short(path: str) -> str:
     return "/".join(Path(path).parts[-2:]) if path.startswith("/") else path
 
 
-def _catches(pid: int, number: signal.Signals) -> bool:
-    """Whether a process has a handler for a signal."""
+def _has_signal(pid: int, field: str, number: signal.Signals) -> bool:
+    """Whether a signal is in a set of a process: SigCgt (it has a handler) or SigBlk (held back in its main thread)."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     except OSError:
         return False
-    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", status, re.MULTILINE)
-    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
+    found = re.search(rf"^{field}:\s*([0-9a-f]+)", status, re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)

@@ -39,7 +39,7 @@ def own_folder(path: Path) -> None:
     for part in path.relative_to(at).parts:
         at /= part
         if at.is_symlink():
-            at.unlink()
+            at.unlink(missing_ok=True)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
@@ -50,7 +50,9 @@ def clear_left() -> None:
         with suppress(OSError):
             own_folder(folder)
             for path in folder.iterdir():
-                if path.lstat().st_mtime < time.time() - _LEFT_SECONDS:
+                with suppress(FileNotFoundError):  # processes that work make and remove files here all the time
+                    if path.lstat().st_mtime >= time.time() - _LEFT_SECONDS:
+                        continue
                     if path.is_dir() and not path.is_symlink():
                         shutil.rmtree(path, ignore_errors=True)
                     else:

@@ -72,7 +72,7 @@ def _written(paths: Iterable[Path | str]) -> tuple[str, ...]:
             if path.is_relative_to(cache_root()):
                 own_folder(path)
             elif not path.exists():
-                path.mkdir(mode=0o700, parents=True)
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)  # another process may make it just now
         except OSError:
             continue  # who writes there will be told why not
         found += map(str, hops(path))

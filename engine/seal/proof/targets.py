@@ -156,6 +156,6 @@ def _sweep() -> None:
     for within in {Path("/tmp"), Path("/var/tmp"), Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")), _SHARED}:
         for path in within.glob(f"{_NAME}*"):
             pid = path.name.removeprefix(_NAME).partition("-")[0]
-            if pid.isdecimal() and not Path(f"/proc/{pid}").exists() and path.lstat().st_uid == os.geteuid():
-                with suppress(OSError):
+            with suppress(OSError):  # another battery sweeps too, or this one was just tidied up by its own
+                if pid.isdecimal() and not Path(f"/proc/{pid}").exists() and path.lstat().st_uid == os.geteuid():
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
