@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import termios
 
 import pytest
 from command import Finetui
+from pty_app import PtyApp
 
 from tui.cli import COMMANDS
 
@@ -71,6 +74,20 @@ def test_output_that_nobody_reads_ends_the_command_quietly(finetui: Finetui):
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_signal_while_the_app_is_being_started_leaves_the_terminal_as_it_was(finetui: Finetui):
+    program = (
+        "import os, signal, tui.leaving as leaving\n"
+        "leaving.OutsideEnd.begin = lambda self: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "from tui.app import FinetuiApp\n"
+        "FinetuiApp().run()\n"
+    )
+    with PtyApp([sys.executable, "-c", program], finetui.environ()) as app:
+        before = termios.tcgetattr(app.master)
+        assert app.wait_for_exit() == -signal.SIGTERM
+        assert termios.tcgetattr(app.master) == before
+        assert app.written.rfind(b"\x1b[?1049l") > app.written.rfind(b"\x1b[?1049h") >= 0
 
 
 def test_output_on_a_full_disk_is_a_problem(finetui: Finetui):

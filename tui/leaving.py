@@ -138,7 +138,11 @@ class OutsideEnd:
             return
         self._signal = number
         driver = self._driver()
-        if self._loop is None or not isinstance(driver, AppDriver) or driver.suspended:
+        if not isinstance(driver, AppDriver) or driver.suspended:
+            self.finish()
+            return
+        if self._loop is None:  # the app is being started, and may have the terminal already
+            driver.restore_at_once()
             self.finish()
             return
         # The main thread may wait until its output is read; a signal still reaches it.
