@@ -23,8 +23,9 @@ from importlib import import_module
 from typing import IO, Any
 
 from engine.child_process import describe_exit, end_with, last_line, limit_address_space, limit_processor_time
+from engine.data.one_core import one_core_environment
 from engine.logged_errors import error_text, keep_data_out_of_errors
-from engine.modules import module_command, module_environment
+from engine.modules import module_command
 from engine.wire import from_bytes, to_bytes
 from profiles.problem import Problem
 
@@ -151,16 +152,12 @@ class _Worker:
     def __init__(self, opening: bytes):
         # A pipe would have to be emptied while nobody reads it. Closed with this object.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
-        # Each process is one core's worth of work, so that libraries' own threads would only stand in each other's way.
-        environment = module_environment() | dict.fromkeys(
-            ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "ARROW_NUM_THREADS"), "1"
-        )
         self._process = subprocess.Popen(
             module_command("engine.data.crew"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=environment | {"TOKENIZERS_PARALLELISM": "false"},
+            env=one_core_environment(),
         )
         self._opening: bytes | None = opening
 

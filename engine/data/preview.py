@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.data.contents import Kind, Unusable
 from engine.data.files import RowReader, open_rows
+from engine.data.one_core import one_core_environment
 from engine.data.preview_counts import Column, Counts, Lengths, Sample, sample_dict, spoken
 from engine.data.rows import RejectedRow, Row, Unit, refusal, shown
 from engine.data.shapes import Reading, Recogniser, UnclearColumns, reading_of
@@ -149,6 +150,7 @@ def _preview_apart(source: Source, limit_bytes: int) -> DataPreview:
             data_places([source.path]),
             input=to_bytes((source, limit_bytes)),
             timeout_seconds=_APART_SECONDS,
+            env=one_core_environment(),
             start=hearing.start,
         )
     except subprocess.TimeoutExpired:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 import socket
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def staged(target: Path, bytes_needed: int, what: str = "the export") -> Iterato
     has less than `bytes_needed` free for `what` it is, or was filled by something else meanwhile.
     """
     sweep(target)
-    folder = target.parent / f"{_prefix(target)}{os.getpid()}"
+    folder = _own_folder(target)
     try:
         _make_folders(target.parent)
         free = shutil.disk_usage(target.parent).free
@@ -88,7 +89,7 @@ def delivered(target: Path) -> Iterator[Delivery]:
     """A delivery that becomes `target` when the block ends, and only if it was taken over. Raises Problem when the
     place cannot be written to, or was filled by something else meanwhile."""
     sweep(target)
-    folder = target.parent / f"{_prefix(target)}{os.getpid()}"
+    folder = _own_folder(target)
     delivery = Delivery(folder / target.name)
     try:
         _make_folders(target.parent)
@@ -118,9 +119,14 @@ def sweep(target: Path) -> None:
     except OSError:
         return  # a folder that is not there or cannot be read holds nothing that we could remove
     for name in names:
-        pid = name.removeprefix(prefix)
+        pid = name.removeprefix(prefix).partition(".")[0]
         if name.startswith(prefix) and pid.isdecimal() and not _is_alive(int(pid)):
             shutil.rmtree(target.parent / name, ignore_errors=True)
+
+
+def _own_folder(target: Path) -> Path:
+    """Of this export alone: the process may be ending another one to the same target yet."""
+    return target.parent / f"{_prefix(target)}{os.getpid()}.{secrets.token_hex(4)}"
 
 
 def _prefix(target: Path) -> str:

@@ -90,6 +90,8 @@ class ChatSession:
         # One for each question being answered, since an older one may still be read in another thread.
         self._inboxes: dict[int, Inbox] = {STARTING: queue.SimpleQueue()}
         self._death: Problem | None = None
+        # Held over the worker's start, so that a `close` meanwhile finds all of the worker, or keeps it from starting.
+        self._starting = threading.Lock()
         self._changing = threading.Lock()
         self._writing = threading.Lock()
         self._last_ask = -1
@@ -118,6 +120,25 @@ class ChatSession:
                 "Export it, and use it as the README.md beside it shows.",
             )
         output_of(self.run)
+        with self._starting:
+            if self._closed:
+                raise _was_closed()
+            self._start_worker()
+        while True:
+            message = self._inboxes[STARTING].get()
+            if message is None:
+                raise self._ended()
+            match message["kind"]:
+                case "loading":
+                    progress(message["detail"])
+                case "problem":
+                    raise _problem(message)
+                case "ready":
+                    del message["kind"]
+                    self.model = ChatModel(**(message | {"reasons": tuple(message["reasons"])}))
+                    return self.model
+
+    def _start_worker(self) -> None:
         self._log = self._open_log()
         self._log_start = self._log.seek(0, 2)
         self._hearing = Hearing()
@@ -135,19 +156,6 @@ class ChatSession:
             record(self.run, "chatted", seal=seal_facts(self.seal))
         self._receiver = threading.Thread(target=self._receive, daemon=True, name="chat")
         self._receiver.start()
-        while True:
-            message = self._inboxes[STARTING].get()
-            if message is None:
-                raise self._ended()
-            match message["kind"]:
-                case "loading":
-                    progress(message["detail"])
-                case "problem":
-                    raise _problem(message)
-                case "ready":
-                    del message["kind"]
-                    self.model = ChatModel(**(message | {"reasons": tuple(message["reasons"])}))
-                    return self.model
 
     def ask(
         self,
@@ -191,9 +199,10 @@ class ChatSession:
 
     def close(self) -> None:
         """End the worker and free its memory. An iterator in another thread ends. May be called twice."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._starting:
+            if self._closed:
+                return
+            self._closed = True
         process, receiver = self._process, self._receiver
         if process is not None and receiver is not None:
             assert process.stdin is not None
@@ -265,7 +274,7 @@ class ChatSession:
         assert self._receiver is not None
         self._receiver.join()
         assert self._death is not None
-        return Problem("the chat", "was closed", "Open it again.") if self._closed else self._death
+        return _was_closed() if self._closed else self._death
 
     def _send(self, **fields: Any) -> bool:
         """Whether the worker was there to be sent something."""
@@ -303,6 +312,10 @@ def _checked(message: Message) -> dict[str, str]:
 
 def _problem(message: Mapping[str, Any]) -> Problem:
     return Problem(message["where"], message["what"], message["fix"])
+
+
+def _was_closed() -> Problem:
+    return Problem("the chat", "was closed", "Open it again.")
 
 
 def _close_pipe(pipe: IO[str]) -> None:

@@ -29,7 +29,7 @@ def still_writing() -> None:
         with (into / "adapter_model.safetensors").open("r+b"):
             os.write(told, b"x")
             os.dup2(os.open(os.devnull, os.O_RDWR), 1)
-            time.sleep(20)
+            time.sleep(120)
         os._exit(0)
     os.read(ready, 1)
 

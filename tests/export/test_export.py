@@ -18,6 +18,7 @@ import tiny
 
 from engine.export import request
 from engine.export.request import export_run
+from engine.export.staging import staged
 from engine.modules import module_command, module_environment
 from profiles.problem import Problem
 
@@ -239,6 +240,16 @@ def test_an_export_ended_half_way_leaves_nothing_at_the_target(tmp_path: Path, e
             shutil.rmtree(into)
     export_run(run, "merged", into)
     assert leftovers(tmp_path) == [into]
+
+
+def test_of_two_at_once_the_first_that_is_whole_is_the_export(tmp_path: Path) -> None:
+    target = tmp_path / "merged"
+    with pytest.raises(Problem, match="not empty"), staged(target, 0) as slower:
+        (slower / "slower").touch()
+        with staged(target, 0) as faster:
+            (faster / "faster").touch()
+        assert (slower / "slower").exists()
+    assert leftovers(tmp_path) == [target] and [path.name for path in target.iterdir()] == ["faster"]
 
 
 # Its tokenizer is never there: it waits for its end instead.

@@ -45,6 +45,8 @@ GEMMA: dict[str, Any] = {
 LORA = Settings(
     method="lora", device="cpu", compute_dtype="fp32", attention="sdpa", sequence_length=256, gradient_checkpointing=1
 )
+ENDLESS = [sys.executable, "-c", "import time; time.sleep(600)"]
+"""In the place of a child that might be done before it is looked at."""
 FULL = replace(LORA, method="full", gradient_checkpointing=0, compute_dtype="bf16", loss_chunk=128)
 
 
@@ -152,7 +154,7 @@ def test_offloaded_inputs_are_not_on_the_device() -> None:
     assert forward - offloaded == (CONFIG["num_hidden_layers"] - 2) * inputs
 
 
-def test_what_cannot_be_replayed_is_a_problem(tmp_path: Path) -> None:
+def test_what_cannot_be_replayed_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     geometry = geometry_of(tmp_path / "model", CONFIG)
     broken = {**CONFIG, "rope_parameters": {"rope_type": "nonsense", "rope_theta": 1.0}}
     unbuildable = replace(geometry, config=replace(geometry.config, values=broken))
@@ -160,6 +162,7 @@ def test_what_cannot_be_replayed_is_a_problem(tmp_path: Path) -> None:
     with pytest.raises(Problem) as problem:
         replay(unbuildable, LORA)
     assert "config.json" in str(problem.value) and "Traceback" not in str(problem.value)
+    monkeypatch.setattr("engine.fit.replay.module_command", lambda _: ENDLESS)
     with pytest.raises(Problem, match="longer than"):
         replay(geometry, LORA, timeout_seconds=0.0)
     assert cached_replay(unbuildable, LORA) is cached_replay(geometry, LORA) is None
@@ -175,6 +178,7 @@ def test_a_cancelled_replay_leaves_no_child_and_no_answer(tmp_path: Path, monkey
         return children[-1]
 
     monkeypatch.setattr(sealing, "GroupProcess", remembering)
+    monkeypatch.setattr("engine.fit.replay.module_command", lambda _: ENDLESS)
     cancelled = threading.Event()
     cancelled.set()
 

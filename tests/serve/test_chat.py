@@ -18,6 +18,7 @@ import pytest
 import tiny
 
 from engine.modules import module_environment
+from engine.run.sealing.hearing import Hearing
 from engine.serve.session import ChatSession, Chunk
 from profiles.problem import Problem
 
@@ -44,7 +45,7 @@ def is_running(pid: int) -> bool:
     """Whether the process is there and no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second when it is reaped between opening and reading
         return False
 
 
@@ -343,3 +344,23 @@ def test_closing_while_the_models_load_ends_the_start(lora_run: Any) -> None:
     session = ChatSession(lora_run)
     with pytest.raises(Problem, match="was closed"):
         session.start(lambda detail: session.close())
+
+
+def test_closing_while_the_worker_is_started_leaves_none(lora_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = ChatSession(lora_run)
+    closing = threading.Thread(target=session.close)
+    start_worker = Hearing.start
+
+    def start(*arguments: Any, **named: Any) -> Any:
+        closing.start()
+        return start_worker(*arguments, **named)
+
+    monkeypatch.setattr(Hearing, "start", start)
+    with pytest.raises(Problem, match="was closed"):
+        session.start()
+    closing.join()
+    assert not children_of(os.getpid()) & {session._process.pid}  # type: ignore[union-attr]
+    with pytest.raises(Problem, match="was closed"):
+        closed = ChatSession(lora_run)
+        closed.close()
+        closed.start()

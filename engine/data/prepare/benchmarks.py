@@ -63,11 +63,14 @@ def read_benchmarks(paths: Sequence[Path], root: Path) -> Benchmarks:
         making = folder.with_name(f".{secrets.token_hex(8)}")
         making.mkdir(parents=True)
         LeakIndex.of(texts).save(making)
-        shutil.rmtree(folder, ignore_errors=True)
         try:
-            making.rename(folder)
+            making.rename(folder)  # onto nothing, or onto an empty folder; anything else is refused by the kernel
         except OSError:
-            shutil.rmtree(making)  # another process was faster
+            if _is_whole(folder):  # another process was faster, and reads it perhaps
+                shutil.rmtree(making)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+                making.rename(folder)
     return Benchmarks(folder, sha256, BenchmarkPlaces(tuple(files), tuple(lines)))
 
 

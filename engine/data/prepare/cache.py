@@ -78,7 +78,8 @@ def clean_up(root: Path, in_use: Collection[Path], most_bytes: int | None = None
     if most_bytes is None:
         most_bytes = int(shutil.disk_usage(root).total * _MOST_OF_DISK)
     found: list[tuple[float, int, Path]] = []
-    for path in root.rglob("*"):
+    # Passes over a folder that another process removes or renames meanwhile; Path.rglob may raise.
+    for path in (Path(place, name) for place, _, names in os.walk(root) for name in names):
         with suppress(OSError):
             status = path.stat()
             if path.name.startswith(".") and path.is_file() and status.st_mtime < time.time() - _IN_USE_SECONDS:

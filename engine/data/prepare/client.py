@@ -86,6 +86,8 @@ class Preparation:
             self._process.stdin.write(data.encode())
             self._process.stdin.close()
         for line in self._process.stdout:
+            if not line.endswith(b"\n"):
+                break  # it was killed while it wrote
             values = json.loads(line)
             kind = values.pop("kind")
             if kind == "progress":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -49,7 +50,7 @@ class QualityRun:
         self._hearing = Hearing(READER)
         self._child, _ = self._hearing.start(
             module_command("engine.data.quality"),
-            data_places(read, write=(cache_root() / "quality", cache_root() / "tokenizers")),
+            data_places(read, write=(work_root(), cache_root() / "tokenizers")),
             "best",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -70,6 +71,8 @@ class QualityRun:
     def wait(self, seconds: float | None = None) -> QualityReport | None:
         """The report; None when it takes longer than `seconds`, or was cancelled. Raises Problem."""
         self._ended.wait(seconds)
+        if self._is_cancelled:  # perhaps as it came to its end
+            return None
         if isinstance(self._result, Problem):
             raise self._result
         return self._result
@@ -81,6 +84,8 @@ class QualityRun:
         if not self._ended.wait(_PATIENCE_SECONDS):
             self._child.kill()
             self._ended.wait()
+        for folder in work_root().glob(f"{self._child.pid}-*"):  # where it had no time to remove it
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _follow(self, request: dict[str, Any]) -> None:
         assert self._child.stdin is not None and self._child.stdout is not None
@@ -89,7 +94,8 @@ class QualityRun:
                 self._child.stdin.write(json.dumps(request).encode() + b"\n")
                 self._child.stdin.flush()
             for line in self._child.stdout:
-                self._take(json.loads(line))
+                if line.endswith(b"\n"):  # else it was killed while it wrote
+                    self._take(json.loads(line))
             status = self._child.wait()
             if self._result is None and not self._is_cancelled:
                 said = last_line(self._log)
@@ -123,6 +129,11 @@ class QualityRun:
                 self._result = QualityReport.from_dict(message["report"])
             case "problem":
                 self._result = Problem(**message)
+
+
+def work_root() -> Path:
+    """Where each process that makes a report has a folder, whose name begins with its number."""
+    return cache_root() / "quality"
 
 
 def source_as_dict(source: Source) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from engine.data.files import chunks_of, without_rows
 from engine.data.preview import first_reading
 from engine.data.quality.benchmarks import benchmark_texts
 from engine.data.quality.chunk_work import TASK, Setup, Work
+from engine.data.quality.client import work_root
 from engine.data.quality.findings import (
     Duplicates,
     Leak,
@@ -43,7 +44,6 @@ from engine.data.quality.similar import near_duplicate_groups, similarity
 from engine.data.quality.tallies import tally
 from engine.data.quality.texts import EXCERPT_ARROW
 from engine.data.source import Source
-from engine.home import cache_root
 from engine.run.directory import disk_problem
 from profiles.problem import printable
 
@@ -254,7 +254,7 @@ class _Benchmarks:
 def _work_folder() -> Path:
     """A folder for the columns, on the disk of the cache: /tmp is memory on many machines. Those that processes left
     behind which were killed are removed."""
-    root = cache_root() / "quality"
+    root = work_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
         for folder in root.iterdir():
