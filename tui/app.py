@@ -65,6 +65,7 @@ class FinetuiApp(App[None]):
         self._source = source
         self._may_open_live_run = start == "home"
         self._interrupted_at = 0.0
+        self._is_small = False
         self._attention = Attention(self.terminal, self._write)
         self._desk = NewsDesk()
         self._asked_about: set[ProcessIdentity] = set()
@@ -197,10 +198,10 @@ class FinetuiApp(App[None]):
         from tui.screens.too_small import TooSmallScreen
 
         self.cells.forget()
-        small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
-        if small and not isinstance(self.screen, TooSmallScreen):
-            self.push_screen(TooSmallScreen())
-        elif not small and isinstance(self.screen, TooSmallScreen):
+        self._is_small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
+        if self._is_small and not isinstance(self.screen, TooSmallScreen):
+            self.push_screen(TooSmallScreen(lambda: self._is_small))
+        elif not self._is_small and isinstance(self.screen, TooSmallScreen):
             self.pop_screen()
         self.screen.refresh()
 

@@ -104,8 +104,10 @@ class Follower(threading.Thread):
 
     def __init__(self, source: Source, post: Callable[[Message], Any]):
         super().__init__(name="finetui-follow", daemon=True)
-        self._source, self._post = source, post
+        self._source, self._post_to_app = source, post
         self._wake, self._closed = threading.Event(), False
+        self._posting = threading.Lock()
+        """So that nothing is posted once `close` has returned: the event loop may be gone by then."""
         self._target: RunDirectory | None = None
         self._feed: tuple[RunDirectory, Feed] | None = None
         self._home = True
@@ -125,7 +127,8 @@ class Follower(threading.Thread):
 
     def close(self) -> None:
         """Stop reading. The thread ends after what it reads now."""
-        self._closed = True
+        with self._posting:
+            self._closed = True
         self._wake.set()
 
     def run(self) -> None:
@@ -152,6 +155,11 @@ class Follower(threading.Thread):
                 self._try("orphans", self._read_orphans)
                 orphans_due = time.monotonic() + self.ORPHANS_SECONDS
             self._wake.wait(max(0.0, min(due[name] for name in names) - time.monotonic()))
+
+    def _post(self, message: Message) -> None:
+        with self._posting:
+            if not self._closed:
+                self._post_to_app(message)
 
     def _try(self, name: str, job: Callable[[], None]) -> None:
         """Do one reading. A failure is a state that is shown, never the end of the thread."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from screen_fakes import MODELS, model_report
+from screen_fakes import HOLD_SECONDS, MODELS, model_report
 
 from engine.data.contents import Conversation, PlainText
 from engine.data.source import Source
@@ -137,7 +137,7 @@ class FakeData:
     def prepare(self, choice: DataChoice) -> Iterator[Progress | DataPrepared]:
         self.prepared.append(choice)
         yield Progress("preparing", 0.34, 41_000, 130)
-        assert self.prepare_hold is None or self.prepare_hold.wait(30)
+        assert self.prepare_hold is None or self.prepare_hold.wait(HOLD_SECONDS)
         lengths = Counter(row.tokens for row in FakeDesk(self).lengths(choice.sources[0].source(), 10**9))
         table = LengthTable(lengths, "tokens", complete=True)
         rows: list[SampleRow] = [row for row, _ in self.sources().rows(choice.sources[0].source())]
@@ -149,7 +149,7 @@ class FakeData:
     def report(self, choice: DataChoice, rows: int | None) -> Iterator[Progress | tuple[Finding, ...]]:
         self.reported.append(rows)
         yield Progress("reading", 0.5, 20_000, 4)
-        assert self.report_hold is None or self.report_hold.wait(30)
+        assert self.report_hold is None or self.report_hold.wait(HOLD_SECONDS)
         yield (
             Finding("bad", "3 held-out rows are among the training rows", ("line 7: Note 7: Ana Ruiz called",),
                     SetValue("data.duplicates", "drop_exact", "set exact copies aside"), frozenset({7, 9})),

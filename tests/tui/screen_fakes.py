@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fake_seal import WHOLE
 from plan_fakes import FakePlanner, made_plan
+from textual import events
 from textual.app import App
 from textual.pilot import Pilot
 from textual.screen import Screen
@@ -29,6 +29,7 @@ from profiles.planner import Job, Plan
 from profiles.problem import Problem
 from profiles.shapes.model_config import ModelConfig
 from profiles.shapes.safetensors_header import Tensor
+from tui.app import FinetuiApp
 from tui.terminal import Terminal
 from tui.theme import NO_COLOR_THEME, THEME, look_for
 from tui.widgets.new_run.draft import Draft
@@ -39,6 +40,10 @@ MIB, GIB = 1024**2, 1024**3
 PLAIN_TERMINAL = Terminal(no_color=True, ascii=True, utf8=False)
 MODELS = Path("/home/ada/models")
 DATA = Path("/home/ada/data")
+HOLD_SECONDS = 300
+"""Until a thread gives up that a test holds: as long as a loaded machine may take over what the test does meanwhile."""
+MOST_LOOKS = 6000
+"""At a screen that never comes to what is awaited. No seconds: a machine may pass many of them without this process."""
 
 
 class ScreenApp(App[None]):
@@ -69,11 +74,30 @@ class ScreenApp(App[None]):
 
 async def until(pilot: Pilot, reached: Callable[[], Any]) -> None:
     """Let the app go on until `reached` says so; the test fails where it never does."""
-    deadline = time.monotonic() + 60
-    while not reached():
-        assert time.monotonic() < deadline, f"never reached; the screen shows:\n{screen_text(pilot.app)}"
+    for _ in range(MOST_LOOKS):
+        if reached():
+            await pilot.pause()
+            return
         await pilot.pause()
         await asyncio.sleep(0.01)
+    raise AssertionError(f"never reached; the screen shows:\n{screen_text(pilot.app)}")
+
+
+async def read_no_more(pilot: Pilot) -> None:
+    """Reading is over, and what was read is shown: what a test shows or draws afterwards stays."""
+    follower = cast(FinetuiApp, pilot.app).follower
+    assert follower is not None
+    follower.close()
+    follower.join()
+    await pilot.pause()
+
+
+async def press_at_once(pilot: Pilot, *keys: str) -> None:
+    """Press keys before the app gets to the first of them."""
+    for key in keys:
+        event = events.Key(key, {"enter": "\r"}.get(key, key if len(key) == 1 else None))
+        event.set_sender(pilot.app)
+        pilot.app.post_message(event)
     await pilot.pause()
 
 
@@ -167,7 +191,7 @@ class FakeEngine:
         return f"{draft.model} and {draft.train}"
 
     def plan_for(self, draft: Draft) -> Plan:
-        assert self.plan_hold is None or self.plan_hold.wait(30)
+        assert self.plan_hold is None or self.plan_hold.wait(HOLD_SECONDS)
         assert draft.gathered is not None and draft.model is not None
         return made_plan(geometry(draft.model), self.planner.hardware(), self.planner.job)
 
@@ -187,7 +211,7 @@ class FakeEngine:
             values.setdefault(section, {}).update(changes)
         spec = parse_spec(values, "proposal")
         if (event := self.hold.get(spec.method.rank)) is not None:
-            assert event.wait(30)
+            assert event.wait(HOLD_SECONDS)
         if spec.data.sequence_length > 2048:
             what = f"is {spec.data.sequence_length:,}, and the model reads at most 2,048 tokens"
             raise Problem("data.sequence_length", what, "Choose at most 2,048.")
@@ -227,7 +251,7 @@ class FakeSession:
 
     def start(self, progress: Callable[[str], None]) -> ChatModel:
         progress("loading the base model")
-        assert self.loading.wait(30)
+        assert self.loading.wait(HOLD_SECONDS)
         if self.problem is not None:
             raise self.problem
         return ChatModel("cpu", "fp32", (), 1024, True)
@@ -240,7 +264,7 @@ class FakeSession:
     def _chunks(self, open_sides: set[str]) -> Iterator[Chunk]:
         while open_sides:
             with self._more:
-                assert self._more.wait_for(lambda: self._pieces or self.closed, timeout=30)
+                assert self._more.wait_for(lambda: self._pieces or self.closed, timeout=HOLD_SECONDS)
                 if self.closed:
                     return
                 piece = self._pieces.pop(0)

@@ -6,14 +6,14 @@ import dataclasses
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fake_run import NOT_FINITE, NOT_FINITE_END, RESTART, STALL, make_run
 from fake_seal import WAY_OUT
 from fake_source import RUNS, FakeSource, summary
-from textual.pilot import Pilot
+from screen_fakes import read_no_more, until
+from screen_fakes import screen_text as shown
 from textual.widgets import Input
 
 import engine.run.circumstances
@@ -38,20 +38,6 @@ from tui.widgets.run_table import RunTable
 
 NO_ROOM = "the checkpoint needs 3 GiB, 1 GiB free: free some space"
 ENDED = tuple(run for run in RUNS if run.state != "running")
-
-
-async def until(pilot: Pilot, condition: Callable[[], object]) -> None:
-    """Let the app work until `condition()` holds."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, f"the app never came to that; it shows:\n{shown(pilot.app)}"
-        await pilot.pause(0.02)
-
-
-def shown(app: FinetuiApp) -> str:
-    """The text on the screen."""
-    lines = app.screen._compositor.render_strips()
-    return "\n".join("".join(segment.text for segment in strip) for strip in lines)
 
 
 def home(runs=ENDED, **options) -> FinetuiApp:
@@ -249,6 +235,7 @@ async def test_the_stack_of_a_stall_is_shown_and_the_question_goes_with_the_stal
         monitor = next(screen for screen in app.screen_stack if isinstance(screen, MonitorScreen))
         stalled = monitor._snapshot
         assert stalled is not None
+        await read_no_more(pilot)
         heard = dataclasses.replace(stalled, state=dataclasses.replace(stalled.state, stall={}))
         monitor.show_run(heard)
         await until(pilot, lambda: app.screen is monitor)
@@ -367,9 +354,7 @@ async def test_the_seal_has_a_page_that_follows_the_run(live: RunDirectory) -> N
             assert f"── {part}" in shown(app)
         await pilot.press("l", "j", "k")
         assert shown(app).splitlines()[2].startswith(" ── layers")
-        assert app.follower is not None
-        app.follower.close()  # or it might give back the run as its folder has it
-        app.follower.join()
+        await read_no_more(pilot)
         await pilot.pause()
         tried = dataclasses.replace(app.screen._snapshot.state, ways_out=(WAY_OUT,))
         app.screen.show_run(dataclasses.replace(app.screen._snapshot, state=tried))

@@ -10,7 +10,7 @@ import pytest
 from fake_run import NOT_FINITE, NOT_FINITE_END, RESTART, STALL, THROTTLE, make_run
 from fake_seal import IN_PART, OPENED, SEAL, SEAL_CHANGED, SEAL_CHECK, UNSEALED, WAY_OUT
 from fake_source import RUNS, FakeSource, summary
-from screen_fakes import until
+from screen_fakes import read_no_more, until
 from textual.pilot import Pilot
 from textual.screen import Screen
 
@@ -49,14 +49,6 @@ def _is_read(screen: Screen) -> bool:
     return bool(getattr(screen, "_snapshot", None))
 
 
-async def _read_no_more(pilot: Pilot) -> None:
-    """Reading is over: what the machine does meanwhile must not change the picture."""
-    assert pilot.app.follower is not None
-    pilot.app.follower.close()
-    pilot.app.follower.join()
-    await pilot.pause()
-
-
 def press(*keys: str) -> Callable[[Pilot], Awaitable[None]]:
     """Wait until the follower's first reading is shown, then press keys."""
 
@@ -65,8 +57,7 @@ def press(*keys: str) -> Callable[[Pilot], Awaitable[None]]:
         assert isinstance(app, FinetuiApp)
         await until(pilot, lambda: any(_is_read(screen) for screen in app.screen_stack))
         await pilot.press(*keys)
-        await pilot.pause()
-        await _read_no_more(pilot)
+        await read_no_more(pilot)
 
     return before
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from screen_fakes import PLAIN_TERMINAL, FakeRun, FakeSession, ScreenApp, screen_text, until
+from screen_fakes import PLAIN_TERMINAL, FakeRun, FakeSession, ScreenApp, press_at_once, screen_text, until
 from textual.screen import Screen
 
 from engine.run.creating import create_run
@@ -94,6 +94,20 @@ async def test_leaving_ends_the_answer_first_and_the_chat_second(key: str) -> No
         await until(pilot, lambda: app.screen is not screen and session.closed)
 
 
+@pytest.mark.parametrize(("opening", "key"), [("", "ctrl+c"), ("ctrl+g", "enter"), ("ctrl+o", "enter")])
+async def test_a_key_that_repeats_closes_no_more_than_what_it_was_pressed_in(opening: str, key: str) -> None:
+    session = FakeSession()
+    app = start(session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await ready(pilot, session)
+        if opening:
+            await pilot.press(opening)
+            await until(pilot, lambda: app.screen is not screen)
+        left = app.screen_stack[-2]
+        await press_at_once(pilot, key, key)
+        assert app.screen is left and app.is_running
+
+
 async def test_a_held_out_row_is_asked_and_compared() -> None:
     session = FakeSession()
     app = start(session)
@@ -173,6 +187,12 @@ async def test_a_refused_question_is_told_of_and_forgotten() -> None:
         assert screen.talk.messages == {"base": [], "tuned": []}
         await ask(pilot, session, "short?")
         assert "is 2,000 tokens" not in screen_text(app)
+        # What had arrived of an answer is kept, be it drawn by then or not.
+        session.say("tuned", "Ana", "stop")
+        session.fail(Problem("the base model", "is gone", "Begin anew."))
+        await until(pilot, lambda: "is gone" in screen_text(app))
+        assert [message["content"] for message in screen.talk.messages["tuned"]] == ["short?", "Ana"]
+        assert screen.talk.messages["base"] == []
 
 
 async def test_a_long_answer_is_followed_until_it_is_scrolled_away_from() -> None:

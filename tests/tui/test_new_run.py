@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_seal import WITHOUT_NAMESPACE
-from screen_fakes import DATA, GIB, MODELS, PLAIN_TERMINAL, FakeEngine, ScreenApp, screen_text, until
+from screen_fakes import DATA, GIB, HOLD_SECONDS, MODELS, PLAIN_TERMINAL, FakeEngine, ScreenApp, screen_text, until
 
 from engine.demo import MODEL_DIRECTORY
 from engine.run.surviving.session_limits import Caution
@@ -18,10 +18,12 @@ from engine.spec import SourceSection, parse_spec
 from profiles.problem import Problem
 from tui.screens.new_run import NewRunScreen
 from tui.terminal import Terminal
+from tui.widgets import path_picker
 from tui.widgets.data.board import DataChoice
 from tui.widgets.new_run.draft import SETTINGS, Draft, check
 from tui.widgets.new_run.places import Place, completions, data_places, held_out_beside, model_places
 from tui.widgets.new_run.sources import Sources
+from tui.widgets.path_picker import PathPicker
 from tui.widgets.plan.step import PlanStep
 
 ROWS = [
@@ -236,6 +238,42 @@ async def test_a_path_is_typed_completed_and_chosen(engine: FakeEngine, tmp_path
         await pilot.press("enter")
         await until(pilot, lambda: screen.step == "data")
     assert screen.draft.model == model
+
+
+@pytest.mark.parametrize("key", ["enter", "tab"])
+async def test_a_key_waits_for_the_list_of_what_is_typed(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    model = tmp_path / "Qwen-tiny"
+    model.mkdir()
+    (model / "config.json").touch()
+    may_read = threading.Event()
+    monkeypatch.setattr(path_picker, "completions", lambda *of: may_read.wait(HOLD_SECONDS) and completions(*of))
+    app = start(engine)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await reach(pilot, "model")
+        await pilot.press("slash", *f"{tmp_path}/Qw", key)
+        assert screen.draft.model is None and screen.query_one(PathPicker).line.value == f"{tmp_path}/Qw"
+        may_read.set()
+        if key == "enter":
+            await until(pilot, lambda: screen.step == "data")
+            assert screen.draft.model == model
+        else:
+            await until(pilot, lambda: screen.query_one(PathPicker).line.value == f"{model}/")
+
+
+async def test_whoever_goes_back_while_something_is_read_stays_there(engine: FakeEngine) -> None:
+    engine.plan_hold = threading.Event()
+    app = start(engine)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await reach(pilot, "data")
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.step == "plan")
+        await pilot.press("enter", "escape")  # to the next step once the plan is there, and then back
+        picker = app.focused
+        engine.plan_hold.set()
+        await until(pilot, lambda: screen.query_one(PlanStep).board)
+        assert (screen.step, app.focused) == ("data", picker)
 
 
 async def test_letters_filter_the_list(engine: FakeEngine) -> None:

@@ -8,7 +8,7 @@ import threading
 import pytest
 from fake_seal import WITHOUT_NAMESPACE
 from plan_fakes import FOLDER, GIB, FakePlanner, made_plan, model, workstation
-from screen_fakes import PLAIN_TERMINAL, ScreenApp, screen_text, until
+from screen_fakes import HOLD_SECONDS, PLAIN_TERMINAL, ScreenApp, screen_text, until
 from textual import events
 
 from profiles.planner import Job
@@ -61,7 +61,8 @@ async def test_what_fits_comes_first_and_what_does_not_says_so_in_words(planner:
 async def test_the_seal_that_a_run_would_have_is_told_of_this_machine_alone(planner: FakePlanner) -> None:
     planner.ability = WITHOUT_NAMESPACE
     may_look = threading.Event()
-    screen = PlanScreen(dataclasses.replace(planner.sources(), ability=lambda: may_look.wait(30) and planner.ability))
+    sources = dataclasses.replace(planner.sources(), ability=lambda: may_look.wait(HOLD_SECONDS) and planner.ability)
+    screen = PlanScreen(sources)
     app = ScreenApp(screen)
     async with app.run_test(size=(80, 24)) as pilot:
         await reach_plan(pilot)  # the plan waits for nobody

@@ -11,7 +11,7 @@ import pytest
 from fake_run import make_run
 from fake_source import FakeSource
 from locked import held
-from screen_fakes import PLAIN_TERMINAL, screen_text, until
+from screen_fakes import HOLD_SECONDS, PLAIN_TERMINAL, read_no_more, screen_text, until
 from textual.pilot import Pilot
 
 import engine.run.evidence.purging
@@ -84,8 +84,9 @@ async def test_it_goes_once_the_word_is_typed_and_the_table_is_read_again(runs: 
 
 async def test_escape_lets_it_be(runs: tuple[RunDirectory, ...]) -> None:
     app = start()
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=(80, 18)) as pilot:
         await ask(pilot)
+        await until(pilot, lambda: "up/down scroll" in screen_text(app))
         await pilot.press(*"purge", "escape")
         await until(pilot, lambda: isinstance(app.screen, HomeScreen))
     assert list_runs() == list(runs)
@@ -133,7 +134,7 @@ async def test_the_app_goes_on_while_the_disk_is_looked_through(
     go_on = threading.Event()
 
     def slowly(run: RunDirectory) -> PurgePlan:
-        assert go_on.wait(30)
+        assert go_on.wait(HOLD_SECONDS)
         return plan_purge(run)
 
     monkeypatch.setattr(engine.run.evidence.purging, "plan_purge", slowly)
@@ -183,7 +184,6 @@ def test_picture(
     async def before(pilot: Pilot) -> None:
         await ask(pilot)
         await pilot.press(*"purge")
-        pilot.app.follower.close()
-        pilot.app.follower.join()
+        await read_no_more(pilot)
 
     assert snap_compare(start(terminal), terminal_size=size, run_before=before)

@@ -204,6 +204,7 @@ class ChatScreen(KeyedScreen):
             self._ask(self._waiting)
 
     def _refused(self, problem: Problem) -> None:
+        self._draw()  # what arrived before counts, be it drawn by then or not
         self._failed = self._failed or self._model is None
         self.talk.give_up()
         self._stop_drawing()
@@ -313,7 +314,7 @@ class ChatScreen(KeyedScreen):
         elif self._waiting is not None:
             self._waiting = None
             self._notice(Text())
-        else:
+        elif self.app.screen is self:  # not left already: one Ctrl-C more would close the screen below
             self.dismiss()
 
     def do_forget(self) -> None:

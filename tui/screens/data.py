@@ -132,6 +132,8 @@ class DataScreen(DataActions):
     @on(SourceStep.Done)
     def _chosen(self, event: SourceStep.Done) -> None:
         event.stop()
+        if event.step.id != self.view:
+            return  # whoever went back while it was being read stays there
         if isinstance(event.step, DataStep):
             self.board.choose(event.step.train, event.step.held_out)
             self.open_view("sample")

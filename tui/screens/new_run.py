@@ -142,6 +142,8 @@ class NewRunScreen(KeyedScreen):
     @on(SourceStep.Done)
     def _source_chosen(self, event: SourceStep.Done) -> None:
         event.stop()
+        if event.step.id != self.step:
+            return  # whoever went back while it was being read stays there
         if isinstance(event.step, ModelStep):
             if self.draft.model != event.path:
                 self.draft.overrides.clear()  # what suited one model says nothing of another
@@ -157,7 +159,8 @@ class NewRunScreen(KeyedScreen):
     @on(PlanStep.Done)
     def _plan_done(self, event: PlanStep.Done) -> None:
         event.stop()
-        self._open("settings")
+        if self.step == "plan":
+            self._open("settings")
 
     @on(PlanStep.Changed)
     def _plan_changed(self, event: PlanStep.Changed) -> None:
@@ -172,7 +175,8 @@ class NewRunScreen(KeyedScreen):
     @on(SettingsStep.Done)
     def _settings_done(self, event: SettingsStep.Done) -> None:
         event.stop()
-        self._open("review")
+        if self.step == "settings":
+            self._open("review")
 
     @on(ReviewStep.RoomTold)
     def _room_told(self, event: ReviewStep.RoomTold) -> None:

@@ -195,7 +195,8 @@ class PlanScreen(KeyedScreen):
     @on(SourceStep.Done)
     def _model_chosen(self, event: SourceStep.Done) -> None:
         event.stop()
-        self._plan_for(event.path, None)
+        if self.view == "model":  # and not left while it was being read
+            self._plan_for(event.path, None)
 
     @on(PlanView.Changed)
     def _plan_changed(self, event: PlanView.Changed) -> None:
@@ -208,7 +209,7 @@ class PlanScreen(KeyedScreen):
         if view == "model":
             self.query_one(PlanModelStep).focus_picker()
         elif view == "plan":
-            self.plan.table.focus()
+            self.plan.focus_table()
         else:
             matrix = self.query_one(f"#{view}", PlanMatrix)
             matrix.focus()
@@ -234,6 +235,8 @@ class PlanScreen(KeyedScreen):
         self.query_one("#seal", Lines).repaint()
 
     def _plan_for(self, model: Path, machine: Hardware | None) -> None:
+        if model != self._model:
+            self._geometry = None  # until its plan is there, the cards would be those for another one
         self._model, self._machine = model, machine
         self._open("plan")
         self.plan.say("working out what fits …")
@@ -265,12 +268,12 @@ class PlanScreen(KeyedScreen):
 
         In a thread of its own kind: nobody who quits has to wait for a benchmark.
         """
-        app, self._speed = self.app, "measuring"
+        self._speed = "measuring"
 
         def measure() -> None:
             measured = self.sources.measure_speed(hardware)
             with suppress(RuntimeError):  # the app was left meanwhile
-                app.call_from_thread(self._speed_settled, measured)
+                self.call_later(self._speed_settled, measured)
 
         threading.Thread(target=measure, daemon=True, name="speed").start()
         self._repaint_head()
@@ -280,9 +283,12 @@ class PlanScreen(KeyedScreen):
         if not (self.app.is_running and self.is_running):
             return
         self._repaint_head()
-        if measured and self._machine is None and self.plan.board is not None:
+        if measured and self._machine is None:
             assert self._model is not None
-            self._price_in_thread(self._model)
+            if self.plan.board is not None:
+                self._price_in_thread(self._model)
+            else:  # a plan that is being made may have begun before
+                self._plan_in_thread(self._model, None)
 
     @work(thread=True, exclusive=True, group="plan")
     def _price_in_thread(self, model: Path) -> None:

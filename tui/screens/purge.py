@@ -10,7 +10,6 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from profiles.problem import Problem, printable
@@ -18,6 +17,7 @@ from tui.format import bytes_text
 from tui.purge_words import going_lines, remaining_lines
 from tui.telling import tell
 from tui.theme import look_of
+from tui.widgets.dialog import Dialog
 from tui.widgets.lines import Lines
 from tui.widgets.new_run.text import drawable
 
@@ -31,7 +31,7 @@ ROWS_BESIDE = 12
 """What border, padding, question, input and keys take of the screen."""
 
 
-class PurgeDialog(ModalScreen["PurgePlan | None"]):
+class PurgeDialog(Dialog["PurgePlan | None"]):
     """Returns the plan that a person agreed to, or None for Esc. Removes nothing itself."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -65,6 +65,8 @@ class PurgeDialog(ModalScreen["PurgePlan | None"]):
         word = self.query_one(Input)
         word.cursor_blink = False
         word.display = False
+        # Only a layout tells whether there is more than fits.
+        self.watch(self.query_one(VerticalScroll), "show_vertical_scrollbar", self._repaint_keys, init=False)
         self._show()
         self.run_worker(self._look, thread=True)
 
@@ -120,7 +122,7 @@ class PurgeDialog(ModalScreen["PurgePlan | None"]):
         asks = self._found is not None and not isinstance(self._found, Problem)
         ready = asks and self._is_typed
         named = [("enter", "remove it")] if ready else []
-        named += [("up/down", "scroll")] if asks and self.query_one(VerticalScroll).max_scroll_y else []
+        named += [("up/down", "scroll")] if asks and self.query_one(VerticalScroll).show_vertical_scrollbar else []
         for key, what in (*named, ("esc", "let it be" if asks else "back")):
             keys.append(key, style=look.accent).append(f" {what}   ", style=look.dim)
         return [keys]
@@ -133,11 +135,14 @@ class PurgeDialog(ModalScreen["PurgePlan | None"]):
         self._show()
 
     def on_input_changed(self) -> None:
+        self._repaint_keys()
+
+    def _repaint_keys(self) -> None:
         self.query_one(Lines).repaint()
 
     def on_input_submitted(self) -> None:
         if self._is_typed and not isinstance(self._found, Problem):
-            self.dismiss(self._found)
+            self.answer(self._found)
 
     def action_scroll(self, rows: int) -> None:
         self.query_one(VerticalScroll).scroll_relative(y=rows, animate=False)

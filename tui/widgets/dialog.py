@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -13,6 +13,8 @@ from textual.containers import Vertical
 from textual.markup import escape
 from textual.screen import ModalScreen
 from textual.widgets import Static
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,16 @@ class Choice:
     answer: str
 
 
-class ChoiceDialog(ModalScreen[str | None]):
+class Dialog(ModalScreen[Answer]):
+    """Gives one answer, whatever keys were pressed before it was gone."""
+
+    def answer(self, answer: Answer) -> None:
+        """Return `answer`. A second one would close the screen below."""
+        if self.app.screen is self:
+            self.dismiss(answer)
+
+
+class ChoiceDialog(Dialog[str | None]):
     """Returns the answer whose key was pressed, or None for Esc."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss(None)")]
@@ -48,7 +59,7 @@ class ChoiceDialog(ModalScreen[str | None]):
         chosen = next((choice for choice in self._choices if choice.key == event.character), None)
         if chosen is not None:
             event.stop()
-            self.dismiss(chosen.answer)
+            self.answer(chosen.answer)
 
 
 class ConfirmDialog(ModalScreen[bool]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -125,6 +125,10 @@ class PathPicker(Vertical):
         self._shown: list[Place] = []
         self._rows: list[Place | None] = []
         self._marks: Mapping[Path, str] = {}
+        self._listed: str | None = None
+        """What was typed when the list was made; None before the first one."""
+        self._then: tuple[str, Callable[[], None]] | None = None
+        """A key that waits for the list of what is typed: that text, and what the key does."""
 
     def compose(self) -> ComposeResult:
         yield PathLine(id=f"{self.kind}-path")
@@ -164,7 +168,7 @@ class PathPicker(Vertical):
         self.line.focus()
 
     def leave_line(self) -> None:
-        self.line.value = ""
+        self.line.value, self._then = "", None
         self.place_list.focus()
 
     def move(self, rows: int) -> None:
@@ -172,6 +176,9 @@ class PathPicker(Vertical):
 
     def complete(self) -> None:
         """Extend the typed path by what its completions share, or else to the highlighted one."""
+        self._when_listed(self._complete)
+
+    def _complete(self) -> None:
         found = [place for place in self._shown if place.label != "this folder"]
         if not found:
             return
@@ -191,15 +198,28 @@ class PathPicker(Vertical):
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
         event.stop()
-        place = self.highlighted
+        self._when_listed(self._take_typed)
+
+    def _take_typed(self) -> None:
+        place, typed = self.highlighted, self.line.value.strip()
         if place is not None:
             self._choose(place)
-        elif event.value.strip():
-            self.post_message(self.Chosen(self, expanded(event.value.strip()).absolute()))
+        elif typed:
+            self.post_message(self.Chosen(self, expanded(typed).absolute()))
+
+    def _when_listed(self, act: Callable[[], None]) -> None:
+        """Do `act` with the list of what is typed: folders are read in a thread, and keys may come before it."""
+        typed = self.line.value.strip()
+        if self._listed == typed:
+            act()
+        else:
+            self._then = typed, act
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
+        if event.option not in self.place_list.options:
+            return  # the list was made anew meanwhile
         place = self._rows[event.option_index]
         if place is not None:
             self._choose(place)
@@ -221,21 +241,24 @@ class PathPicker(Vertical):
 
     def _refill(self, typed: str) -> None:
         typed = typed.strip()
+        if self._then is not None and self._then[0] != self.line.value.strip():
+            self._then = None  # more was typed
         known = [] if self._places is None else [place for place in self._places if _matches(place, typed)]
         if is_path_like(typed):
             self._complete_typed(typed, known)
         else:
             self.workers.cancel_group(self, "completions")
-            self._show(known)
+            self._show(known, typed if self._places is not None else None)
 
     @work(thread=True, exclusive=True, group="completions")
     def _complete_typed(self, typed: str, known: Sequence[Place]) -> None:
         found = completions(typed, self.kind)
         there = {place.path for place in found}
-        tell(self._show, found + [each for each in known if each.path not in there])
+        tell(self._show, found + [each for each in known if each.path not in there], typed)
 
-    def _show(self, places: Sequence[Place]) -> None:
+    def _show(self, places: Sequence[Place], listed: str | None) -> None:
         before, look = self.highlighted, look_of(self)
+        self._listed = listed
         self._shown = list(places)
         self._rows, options = [], []
         group = None
@@ -255,6 +278,9 @@ class PathPicker(Vertical):
         self.place_list.highlighted = row
         if row is None:
             self._tell_highlight()
+        if self._then is not None and self._then[0] == listed:
+            (_, act), self._then = self._then, None
+            act()
 
     def _prompt(self, place: Place) -> Text:
         look = look_of(self)

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 from chat_families import tokenizer_of
 
-from engine.data.prepare import chunk_work, gather
+from engine.data.prepare import chunk_work, client, gather
+from engine.data.prepare.benchmarks import read_benchmarks
 from engine.data.prepare.cache import clean_up, prepared_root
 from engine.data.prepare.preparing import prepare
 from engine.data.prepare.shards import Shard
 from engine.data.preview import preview
+from engine.data.quality.leaks import LeakIndex
 from engine.data.tokens.reference import describe
 from engine.data.tokens.templates import KNOWN_TEMPLATES
 from engine.data.tokens.text_tokenizer import TextTokenizer
@@ -245,6 +247,20 @@ def test_an_index_of_benchmarks_that_a_clean_up_took_a_part_of_is_made_again(tmp
     assert prepare(spec, tokenizer()).reject_count == 1
 
 
+def test_an_index_of_benchmarks_that_another_process_made_meanwhile_stays(tmp_path, monkeypatch):
+    benchmark = write(tmp_path / "bench.jsonl", [{"question": "Which town is it?", "answer": "None"}])
+    save, others = LeakIndex.save, []
+
+    def save_late(index, folder):
+        monkeypatch.setattr(LeakIndex, "save", save)
+        others.append(read_benchmarks([benchmark], tmp_path).folder.stat())
+        save(index, folder)
+
+    monkeypatch.setattr(LeakIndex, "save", save_late)
+    found = read_benchmarks([benchmark], tmp_path)
+    assert os.path.samestat(found.folder.stat(), others[0]) and list(found.folder.parent.iterdir()) == [found.folder]
+
+
 def test_the_cache_is_cleaned_up_oldest_first_and_never_what_is_in_use_or_kept_by_a_run(tmp_path):
     file = write(tmp_path / "a.jsonl", CHATS)
     prepare(DataSection(train=(file,)), tokenizer())
@@ -279,3 +295,10 @@ print(sorted({{"torch", "transformers", "numpy", "pydantic", "tokenizers", "pyar
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_a_preparation_that_is_killed_while_it_tells_is_a_problem(tmp_path, monkeypatch):
+    half = 'import sys; sys.stdin.read(); print(\'{"kind": "prepared", "acc\', end=\'\')'
+    monkeypatch.setattr(client, "module_command", lambda *_: [sys.executable, "-c", half])
+    preparation = client.Preparation(tmp_path, {})
+    assert preparation.wait(60) and "ended with status 0" in str(preparation.problem)

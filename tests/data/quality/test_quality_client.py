@@ -7,6 +7,7 @@ import sys
 import pytest
 from command import Finetui
 
+from engine.data.quality import client
 from engine.data.quality.client import QualityRun
 from engine.data.quality.findings import QualityReport
 from engine.data.quality.options import ReportOptions
@@ -58,7 +59,16 @@ def test_a_problem_of_the_child_is_raised_here(tmp_path):
         QualityRun([Source(tmp_path / "gone.jsonl")]).wait(60)
 
 
-def test_a_cancelled_report_is_none_and_leaves_no_process_and_no_files(data, tmp_path):
+def test_a_child_that_is_killed_while_it_tells_is_a_problem(data, monkeypatch):
+    half = "import sys; sys.stdin.readline(); print('{\"kind\": \"rep', end='')"
+    monkeypatch.setattr(client, "module_command", lambda *_: [sys.executable, "-c", half])
+    with pytest.raises(Problem, match="ended with status 0"):
+        QualityRun([data]).wait(60)
+
+
+@pytest.mark.parametrize("patience_seconds", [5, 0])
+def test_a_cancelled_report_is_none_and_leaves_no_process_and_no_files(data, tmp_path, monkeypatch, patience_seconds):
+    monkeypatch.setattr(client, "_PATIENCE_SECONDS", patience_seconds)
     line = data.path.read_text()
     data.path.write_text(line * 3_000)
     work = QualityRun([data], options=ReportOptions(workers=1))

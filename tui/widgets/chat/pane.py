@@ -113,7 +113,7 @@ class ChatPane(ScrollView, can_focus=False):
     def on_resize(self) -> None:
         if self.size.width != self._wrapped_width:
             self._lay_out()
-            self._follow(at_once=True)
+        self._follow(at_once=True)
 
     def render_line(self, y: int) -> Strip:
         row = y + self.scroll_offset.y

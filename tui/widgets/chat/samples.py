@@ -10,12 +10,12 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from profiles.problem import Problem
 from tui.theme import look_of
+from tui.widgets.dialog import Dialog
 from tui.widgets.new_run.text import cut
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _from_journal(run: RunDirectory) -> list[HeldOutSample]:
     return [HeldOutSample((("user", sample.prompt),), sample.expected) for sample in samples]
 
 
-class SamplePicker(ModalScreen["HeldOutSample | None"]):
+class SamplePicker(Dialog["HeldOutSample | None"]):
     """Choose a held-out row; Esc chooses none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -130,4 +130,4 @@ class SamplePicker(ModalScreen["HeldOutSample | None"]):
         moves[where]()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._samples[event.option_index])
+        self.answer(self._samples[event.option_index])

@@ -8,16 +8,16 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from profiles.problem import Problem
 from tui.theme import look_of
 from tui.widgets.chat.talk import Sampling
+from tui.widgets.dialog import Dialog
 from tui.widgets.new_run.text import problem_line
 
 
-class SamplingDialog(ModalScreen["Sampling | None"]):
+class SamplingDialog(Dialog["Sampling | None"]):
     """Enter takes both values, Tab goes to the other one, Esc leaves them as they were."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -70,6 +70,6 @@ class SamplingDialog(ModalScreen["Sampling | None"]):
         event.stop()
         temperature, longest = (each.value for each in self.query(Input))
         try:
-            self.dismiss(Sampling.parse(temperature, longest))
+            self.answer(Sampling.parse(temperature, longest))
         except Problem as problem:
             self._note(problem_line(problem, look_of(event.input)))

@@ -58,7 +58,25 @@ class ColumnsView(DataView):
     def __init__(self, board: DataBoard, id: str):
         super().__init__(board, id)
         self.cursor = 0
+        self._stands_on: tuple[str, str] | None = None
         self._top = 0
+
+    def repaint(self) -> None:
+        if self.board.sources:
+            self._keep_cursor()
+        super().repaint()
+
+    def _keep_cursor(self) -> None:
+        """What was found out meanwhile may have put lines above the cursor, or have taken some away."""
+        lines = self._lines_told()
+        self.cursor = min(self.cursor, len(lines) - 1)
+        if self._stands_on in lines and lines[self.cursor] != self._stands_on:
+            self.cursor = lines.index(self._stands_on)
+
+    def _lines_told(self) -> list[tuple[str, str]]:
+        """What the cursor can stand on: the settings, then the columns."""
+        settings = [("setting", each.field) for each in self._settings()]
+        return [*settings, *(("column", column.name) for column in self._columns())]
 
     @property
     def setting(self) -> Setting | None:
@@ -77,7 +95,9 @@ class ColumnsView(DataView):
         return "nothing is changed" if name == "reset" and self.board.source.section.source().is_plain else None
 
     def move(self, rows: int) -> None:
-        self.cursor = max(0, min(self.cursor + rows, len(self._settings()) + len(self._columns()) - 1))
+        lines = self._lines_told()
+        self.cursor = max(0, min(self.cursor + rows, len(lines) - 1))
+        self._stands_on = lines[self.cursor]
         self.repaint()
 
     def change(self, direction: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.timer import Timer
@@ -95,7 +96,7 @@ class DataFlow:
         """Look into the quality of the first rows, or of every row."""
         if self._board.unreadable() is None and self._board.sources:
             self._screen.query_one(ReportView).begin(whole)
-            self._work.report(whole, self._reported)
+            self._work.report(whole, partial(self._reported, self._reported_on))
             self._screen.repaint()
 
     # What was found
@@ -133,8 +134,20 @@ class DataFlow:
     def _xrayed(self, row: SampleRow, found: Sequence[XRay] | Problem) -> None:
         self._screen.query_one(XRayView).show(row, found)
 
-    def _reported(self, told: Progress | tuple[Finding, ...] | Problem) -> None:
+    @property
+    def _reported_on(self) -> tuple[object, ...]:
+        """What a report is about."""
+        choice = self._board.choice()
+        return tuple(section.source() for section in choice.sources), choice.held_out, choice.model
+
+    def _reported(self, on: tuple[object, ...], told: Progress | tuple[Finding, ...] | Problem) -> None:
         view = self._screen.query_one(ReportView)
+        if on != self._reported_on:  # read in another way by now, or for another model
+            self._work.cancel("report")
+            view.end()
+            if self._screen.view == "report":
+                self.report(view.whole)
+            return
         if isinstance(told, Progress):
             view.tell(told)
             return

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from textual.screen import Screen
 from textual.worker import get_current_worker
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.data.tokens.xray import XRay
 
 Told = TypeVar("Told")
+P = ParamSpec("P")
 
 ROWS_SHOWN = 500
 """Rows in the list at once: nobody scrolls through more, the search finds the others."""
@@ -95,6 +96,7 @@ class DataWork:
     def lengths(self, done: Callable[[Lengths | Problem], None]) -> None:
         """Count the lengths of the first rows of all sources: in tokens, or without a model in characters."""
         choice, board = self._board.choice(), self._board
+        done = self._unless_changed(choice, done)
 
         def work() -> None:
             worker = get_current_worker()
@@ -127,6 +129,7 @@ class DataWork:
     def suggest_template(self, done: Callable[[tuple[str, str]], None]) -> None:
         """Find the known chat template that suits the model, whose own cannot be used."""
         choice = self._board.choice()
+        done = self._unless_changed(choice, done)
 
         def work() -> None:
             with suppress(Problem):
@@ -158,7 +161,7 @@ class DataWork:
     def prepare(self, step: Callable[[Progress | DataPrepared | Problem], None]) -> None:
         """Tokenise every row, as the run will; what is done is kept for it."""
         choice = self._board.choice()
-        self._follow(lambda: self._sources.prepare(choice), step, "prepare")
+        self._follow(lambda: self._sources.prepare(choice), self._unless_changed(choice, step), "prepare")
 
     def report(self, whole: bool, step: Callable[[Progress | tuple[Finding, ...] | Problem], None]) -> None:
         """Look into the quality of the first rows, or of every row."""
@@ -166,6 +169,15 @@ class DataWork:
         self._follow(lambda: self._sources.report(choice, None if whole else REPORT_ROWS), step, "report")
 
     # How it is done
+
+    def _unless_changed(self, choice: DataChoice, done: Callable[P, None]) -> Callable[P, None]:
+        """`done`, but not where the board holds another choice by then, for which it is all found out anew."""
+
+        def told(*values: P.args, **named: P.kwargs) -> None:
+            if self._board.choice() == choice:
+                done(*values, **named)
+
+        return told
 
     def _follow(self, begin: Callable[[], Iterator[Told]], step: Callable[[Told | Problem], None], group: str) -> None:
         def work() -> None:

@@ -68,6 +68,7 @@ class ReviewStep(Vertical):
         """What is known of the memory, once it turned out to be taken."""
         self.launching = False
         self._ability: Ability | None = None
+        self._cautions: Sequence[Caution] = ()
 
     def compose(self) -> ComposeResult:
         with Vertical(id="name-row"):
@@ -188,11 +189,15 @@ class ReviewStep(Vertical):
 
     @work(thread=True, group="session", exclusive=True)
     def _look_at_session(self) -> None:
-        tell(self._show_cautions, self._sources.cautions())
+        tell(self._tell_cautions, self._sources.cautions())
 
-    def _show_cautions(self, cautions: Sequence[Caution]) -> None:
+    def _tell_cautions(self, cautions: Sequence[Caution]) -> None:
+        self._cautions = cautions
+        self._show_cautions()
+
+    def _show_cautions(self) -> None:
         """What would end the run before its time, each with what to do about it."""
-        rows = [("mind", printable(f"{caution.what} {caution.remedy}", 500)) for caution in cautions]
+        rows = [("mind", printable(f"{caution.what} {caution.remedy}", 500)) for caution in self._cautions]
         words = facts(rows, self.look, LABEL, self._room + LABEL)
         words.stylize(self.look.warn)
         shown = self.query_one("#cautions", Static)
@@ -232,6 +237,7 @@ class ReviewStep(Vertical):
     def _show(self) -> None:
         look = self.look
         self.query_one("#facts", Static).update(facts(self._rows(), look, LABEL, self._room + LABEL))
+        self._show_cautions()
         self.query_one("#command", Static).update(self._command())
 
     def _rows(self) -> list[tuple[str, str | Text]]:

@@ -76,6 +76,12 @@ class SettingsTable(Painted, can_focus=True):
         """The row at the top: nearly all fit at 80x24; in a smaller terminal the cursor stays in view."""
         return max(0, min(self.row - self.size.height // 2, len(self.settings) - self.size.height))
 
+    def stand_on(self, setting: Setting) -> None:
+        """Keep the cursor on `setting`, where that is still among them."""
+        settings = self.settings
+        if setting in settings:
+            self.row = settings.index(setting)
+
     def action_move(self, rows: int) -> None:
         self.row = min(max(0, self.row + rows), len(self.settings) - 1)
         self.repaint()
@@ -334,8 +340,11 @@ class SettingsStep(Vertical):
         if isinstance(found, Problem):
             self._price_refused(found)
         else:
+            stood_on = self.table.setting if self.proposal is not None else None
             self.proposal = self.draft.proposal = found
             self._accepted = asked.overrides
+            if stood_on is not None:  # the cursor may have gone on while another method was priced
+                self.table.stand_on(stood_on)
         self._refresh()
         if self._going and not isinstance(found, Problem):
             self.post_message(self.Done())

@@ -27,6 +27,20 @@ from tui.widgets.path_picker import PathPicker
 REST_SECONDS = 0.08
 
 
+class Details(Static):
+    """What is told beside the list. Posts `Widened` when there is another width to tell it in."""
+
+    class Widened(Message):
+        pass
+
+    _width = 0
+
+    def on_resize(self) -> None:
+        if self.size.width != self._width:
+            self._width = self.size.width
+            self.post_message(self.Widened())
+
+
 class SourceStep(Horizontal):
     """Posts `Done` when a usable place was chosen; an unusable one is told of beside the list."""
 
@@ -61,7 +75,7 @@ class SourceStep(Horizontal):
     def compose(self) -> ComposeResult:
         yield PathPicker(self.kind)
         with VerticalScroll(classes="details", can_focus=False):
-            yield Static(id=f"{self.kind}-details")
+            yield Details(id=f"{self.kind}-details")
 
     def describe(self, found: Any, width: int) -> Text:
         """What a usable place is, at most `width` columns wide."""
@@ -89,6 +103,10 @@ class SourceStep(Horizontal):
 
     def on_resize(self) -> None:
         self.set_class(self.size.width >= 120, "-wide")
+
+    @on(Details.Widened)
+    def _tell_anew(self, event: Details.Widened) -> None:
+        event.stop()
         self._show()
 
     def focus_picker(self) -> None:
@@ -102,8 +120,8 @@ class SourceStep(Horizontal):
         details.scroll_relative(y=direction * max(1, details.size.height - 2), animate=False)
 
     @property
-    def _details(self) -> Static:
-        return self.query_one(f"#{self.kind}-details", Static)
+    def _details(self) -> Details:
+        return self.query_one(Details)
 
     @work(thread=True, group="places")
     def _fill(self) -> None:

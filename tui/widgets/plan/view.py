@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -86,7 +87,8 @@ class PlanView(Vertical):
         """Show a sentence or a problem and no plan."""
         self.board = None
         self._stop_replay()
-        self.screen.set_focus(None)
+        if self.display:  # else the focus is elsewhere
+            self.screen.set_focus(None)
         look = self.look
         said = (
             Text().append(drawable(what, look), style=look.dim) if isinstance(what, str) else problem_text(what, look)
@@ -108,8 +110,13 @@ class PlanView(Vertical):
         for widget in (self.table, self.query_one(PlanKnobs), self.query_one(PlanDetail)):
             widget.display = True
         self.query_one("#plan-budget", Lines).styles.height = None
-        self.table.focus()
+        self.focus_table()
         self._show()
+
+    def focus_table(self) -> None:
+        """Let the keys go to the table, where there is one and it is seen."""
+        if self.display and self.board is not None:
+            self.screen.set_focus(self.table)
 
     def update(self, plan: Plan) -> None:
         """Show `plan`, of the same model, in place of the one before; what a person chose and changed is kept."""
@@ -186,16 +193,18 @@ class PlanView(Vertical):
         self._stop_replay()
         if self.board is not None and self.board.profile.settings not in self._replayed:
             self._asked = True
-            self._rest = self.set_timer(REST_SECONDS, self._confirm)
+            self._cancelled = threading.Event()
+            self._rest = self.set_timer(REST_SECONDS, partial(self._confirm, self._cancelled))
 
-    def _confirm(self) -> None:
+    def _confirm(self, cancelled: threading.Event) -> None:
+        if cancelled.is_set():
+            return  # the timer had run out when it was stopped
         board = self.board
         if board is None or not self.is_on_screen:
             self._asked = False
             return
         self._show_detail(confirming=True)
-        self._cancelled = threading.Event()
-        self._replay_in_thread(board.plan, board.profile.settings, self._cancelled)
+        self._replay_in_thread(board.plan, board.profile.settings, cancelled)
 
     def _stop_replay(self) -> None:
         self._asked = False
