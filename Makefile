@@ -15,13 +15,14 @@ FIND_PYTHON = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; 
 	  then echo "$$python"; break; fi; \
 	done
 
-.PHONY: help install demo test test-all check format bench bundle clean
+.PHONY: help install demo test test-all test-naps check format bench bundle clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo      install, then fine-tune the bundled model and show what it learnt'
 	@echo 'make install   make .venv with everything finetui needs to run'
 	@echo 'make test      the tests;   make test-all   the slow ones too'
+	@echo 'make test-naps the tests, while their processes and threads nap at random, as on a loaded machine'
 	@echo 'make check     style, types and the import rule;   make format   put the style right'
 	@echo 'make bench     speed, memory and terminal traffic, measured'
 	@echo 'make bundle    pack every wheel for a machine without a network; TORCH=cu130 takes that build of torch'
@@ -38,6 +39,11 @@ test: $(READY_TO_DEVELOP)
 
 test-all: $(READY_TO_DEVELOP)
 	$(PYTEST) -m 'slow or not slow' --hypothesis-profile drawn
+
+# Share of places and seconds in the mean: see tests/naps/sitecustomize.py.
+NAPS ?= 0.12,0.02
+test-naps: $(READY_TO_DEVELOP)
+	NAPS=$(NAPS) PYTHONPATH=tests/naps $(PYTEST)
 
 check: $(READY_TO_DEVELOP)
 	$(BIN)/ruff check
