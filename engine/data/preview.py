@@ -80,6 +80,8 @@ class DataPreview:
     """How the rows are understood; None where nothing tells, which `unclear` explains."""
     unclear: Problem | None = None
     suggestions: tuple[Suggestion, ...] = ()
+    tried: str = ""
+    """What its reader tried to get out of its seal, as a sentence."""
 
     @property
     def path(self) -> Path:
@@ -88,6 +90,11 @@ class DataPreview:
     @property
     def kind(self) -> Kind | None:
         return self.reading.kind if self.reading else None
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """All that a person should know: `notes`, and what was tried."""
+        return (*self.notes, self.tried) if self.tried else self.notes
 
     @property
     def usable_rows(self) -> int:
@@ -123,7 +130,7 @@ class DataPreview:
             "samples": [sample_dict(sample) for sample in self.samples[:_SAMPLES_WRITTEN]],
             "characters": self.characters.as_dict(),
             "sequence_characters": self.sequences.as_dict(),
-            "notes": list(self.notes),
+            "notes": list(self.told),
             "suggestions": [suggestion.words for suggestion in self.suggestions],
         }
 
@@ -164,8 +171,7 @@ def _preview_apart(source: Source, limit_bytes: int) -> DataPreview:
     found = from_bytes(done.stdout)
     if isinstance(found, Problem):
         raise hearing.beside(found)
-    tried = hearing.told()
-    return replace(found, notes=(*found.notes, tried)) if tried else found
+    return replace(found, tried=hearing.told())
 
 
 def preview_here(source: Source, limit_bytes: int) -> DataPreview:

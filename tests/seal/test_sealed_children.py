@@ -122,7 +122,8 @@ def desk(person: Person, model: Path) -> str:
         other.replace(rows)
         rows.write_text(rows.read_text().replace("The head.", "The head and the back."))
         assert asked.lengths(Source(rows), 10)
-        return asked.notes[-1] if asked.notes else ""
+        assert asked.tried not in asked.notes
+        return asked.tried
 
 
 def quality(person: Person, model: Path) -> str:
@@ -144,7 +145,8 @@ def preparation(person: Person, model: Path) -> str:
 def first_look(person: Person, model: Path) -> str:
     found = preview(Source(person.rows(), prompt_template="{{ prompt }}", answer_template="{{ completion }}"))
     assert found.usable_rows == 40
-    return found.notes[-1] if found.notes else ""
+    assert not found.tried or found.told[-1] == found.tried
+    return found.tried
 
 
 def shapes(person: Person, model: Path) -> str:

@@ -80,6 +80,10 @@ class FakeDesk:
     def notes(self) -> tuple[str, ...]:
         return self.data.tokenizer_notes
 
+    @property
+    def tried(self) -> str:
+        return self.data.desk_tried
+
     def survey(self, source: Source, rows: int) -> Survey:
         return Survey(tuple(self.lengths(source, rows)), {}, {}, {})
 
@@ -115,6 +119,7 @@ class FakeData:
     tokenizer_notes: tuple[str, ...] = ()
     tried: str = ""
     """What a preparation tried to get out."""
+    desk_tried: str = ""
     prepare_hold: threading.Event | None = None
     """An event that a preparation waits for after its first progress."""
     report_hold: threading.Event | None = None

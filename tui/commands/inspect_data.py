@@ -137,12 +137,13 @@ def _ask(desk: Desk, found: DataPreview, arguments: argparse.Namespace) -> dict[
         name, reason = desk.suggested_template()
         raise Problem(problem.where, problem.what, f"Give --chat-template {name}: {reason}.") from None
     survey = desk.survey(found.source, _ROWS_MEASURED)
+    tried = desk.tried
     return {
         "line": line,
         "sequence_length": length,
         "train_on": train_on,
         "chat_template": arguments.chat_template,
-        "notes": [*desk.notes, *survey.notes()],
+        "notes": [*desk.notes, *survey.notes(), *[tried] * bool(tried)],
         "sequences": sequences,
         "lengths": survey.lengths,
     }
@@ -188,7 +189,7 @@ def _data_lines(found: DataPreview, with_samples: bool) -> Iterator[str]:
         f"length      {count_text(lengths.median)} characters a row (median), "
         f"{count_text(lengths.p99)} (99 %), {count_text(lengths.maximum)} (longest)"
     )
-    yield from (f"note        {note}" for note in found.notes)
+    yield from (f"note        {note}" for note in found.told)
     yield from (f"or else     {suggestion.words}" for suggestion in found.suggestions)
     if found.reject_count:
         yield f"set aside   {counted(found.reject_count, 'row')}"

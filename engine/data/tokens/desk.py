@@ -91,12 +91,16 @@ class Desk:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of the tokenizer and the choice of template, and of what tried to get out."""
+        """What a person should know of the tokenizer and the choice of template."""
         with self._lock:
             self._open()
-            assert self._hearing is not None
-            tried = self._hearing.told() or self._tried
-        return (*self._about["notes"], *[tried] * bool(tried))
+        return tuple(self._about["notes"])
+
+    @property
+    def tried(self) -> str:
+        """What the child, or one before it, tried to get out of its seal, as a sentence."""
+        with self._lock:
+            return (self._hearing.told() if self._hearing is not None else "") or self._tried
 
     @property
     def has_template(self) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from engine.data.source import READER
 from profiles.problem import Problem
 from tui.format import counted, share_text
 from tui.widgets.data.length_table import whole_at
@@ -85,9 +84,8 @@ class Finding:
 
 def warnings_of(board: DataBoard) -> list[Finding]:
     """What a person should know before going on, the gravest first; every one has a fix."""
-    looked = [note for state in board.sources if state.found for note in state.found.notes]
-    tried = [note for note in (board.tried, *looked) if note.startswith(READER)]
-    found = [*findings_of_notes(tried), *_of_reading(board), *_of_lengths(board), *board.token_findings]
+    tried = (board.tried, *(state.found.tried for state in board.sources if state.found))
+    found = [*findings_of_tries(tried), *_of_reading(board), *_of_lengths(board), *board.token_findings]
     found += [each for each in board.findings if each.level != "good" and each.fix is not None]
     chosen = [each for each in found if not _is_done(board, each.fix)]
     return sorted(chosen, key=lambda each: each.level != "bad")
@@ -170,17 +168,19 @@ def findings_of_survey(survey: Survey, source: str) -> list[Finding]:
 
 
 def findings_of_notes(notes: Sequence[str]) -> list[Finding]:
-    """What a person should know of the model's tokenizer, of the template that was chosen, and of who reads the data
-    where that one tried to get out."""
+    """What a person should know of the model's tokenizer and of the template that was chosen."""
     found = []
     for note in notes:
-        if note.startswith(READER):
-            found.append(Finding("bad", note, fix=Show("mix", "see which data and model it read")))
-        else:
-            about_template = note.startswith("the chat template")
-            fix = Show("mix", "choose another template") if about_template else Show("xray", "see a row's tokens")
-            found.append(Finding("warn", note, fix=fix))
+        about_template = note.startswith("the chat template")
+        fix = Show("mix", "choose another template") if about_template else Show("xray", "see a row's tokens")
+        found.append(Finding("warn", note, fix=fix))
     return found
+
+
+def findings_of_tries(tried: Iterable[str]) -> list[Finding]:
+    """Of what readers of the data tried to get out of their seal, as sentences; empty ones are of those who did not."""
+    fix = Show("mix", "see which data and model it read")
+    return [Finding("bad", sentence, fix=fix) for sentence in tried if sentence]
 
 
 def _of_lengths(board: DataBoard) -> list[Finding]:

@@ -35,6 +35,10 @@ class TokenDesk(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What a person should know of the tokenizer and the choice of template."""
 
+    @property
+    def tried(self) -> str:
+        """What it tried to get out of its seal, as a sentence; empty where it tried nothing."""
+
     def survey(self, source: Source, rows: int) -> Survey:
         """How long the first `rows` rows are, and what becomes of them."""
 

@@ -16,7 +16,13 @@ from engine.data.source import Source
 from profiles.problem import Problem
 from tui.telling import tell
 from tui.widgets.data.board import DataBoard, DataChoice, DataPrepared, Progress
-from tui.widgets.data.findings import REPORT_ROWS, Finding, findings_of_notes, findings_of_survey
+from tui.widgets.data.findings import (
+    REPORT_ROWS,
+    Finding,
+    findings_of_notes,
+    findings_of_survey,
+    findings_of_tries,
+)
 from tui.widgets.data.length_table import LengthTable
 from tui.widgets.data.rows import RowsRead, SampleRow, Wanted, search
 from tui.widgets.data.sources import DataSources, TokenDesk
@@ -110,9 +116,10 @@ class DataWork:
                     else:
                         with self._asking(choice) as desk:
                             survey = desk.survey(section.source(), ROWS_COUNTED)
-                            notes = desk.notes
+                            notes, tried = desk.notes, desk.tried
                         name = section.path.name if len(choice.sources) > 1 else ""
-                        findings |= dict.fromkeys([*findings_of_notes(notes), *findings_of_survey(survey, name)])
+                        read = [*findings_of_notes(notes), *findings_of_survey(survey, name)]
+                        findings |= dict.fromkeys([*findings_of_tries([tried]), *read])
                         counts.update(row.tokens for row in survey.lengths)
                         prompts.update(row.prompt_tokens for row in survey.lengths)
             except Problem as problem:
