@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from rich.text import Text
 
 from tui.format import compact_text, count_text, counted
@@ -14,10 +16,15 @@ from tui.widgets.painted import Painted, cut, spread
 
 BAR = 12
 """Cells of the bar in the rule."""
+BESIDE = 3
+"""Lines of a ledger with a warning besides the warning: the rule, the counts and the fix."""
+MOST_LINES = 3
+"""Of the chosen warning, the places that it names among them; all of a sentence of 200 characters at 80 columns."""
 
 
 class DataLedger(Painted):
-    """Shows one warning at 80x24, and as many as there is room for in a larger terminal."""
+    """Shows one warning at 80x24, and as many as there is room for in a larger terminal. The chosen one is told whole:
+    for a long one the ledger grows."""
 
     DEFAULT_CSS = "DataLedger { height: 4; width: 1fr; padding: 0 1; }"
 
@@ -36,6 +43,13 @@ class DataLedger(Painted):
         self._chosen = (self._chosen + 1) % max(1, len(warnings_of(self.board)))
         self.repaint()
 
+    def repaint(self) -> None:
+        warning = self.warning
+        lines = len(self._said(warning, self.size.width)) if warning is not None and self.size.width else 1
+        if self.styles.min_height is None or self.styles.min_height.value != BESIDE + lines:
+            self.styles.min_height = BESIDE + lines
+        super().repaint()
+
     def paint(self, width: int, height: int) -> list[Text]:
         look = self.look
         lines = [self._rule(width, look), self._counts(width, look)]
@@ -44,14 +58,26 @@ class DataLedger(Painted):
         if not warnings:
             known = self.board.counts() is not None
             return [*lines, Text("nothing to warn of" if known else "", style=look.dim)]
-        # The fix of the chosen warning has a line of its own, below it.
-        room = height - len(lines) - 1
+        said = self._said(warnings[self._chosen], width)
+        room = max(1, height - BESIDE - len(said) + 1)
         first = max(0, min(self._chosen, len(warnings) - room))
         for index, each in enumerate(warnings[first : first + room], first):
-            lines.append(self._warning(each, index == self._chosen, width, look))
+            glyph, style = sign_of(each, look)
             if index == self._chosen:
+                lines.append(Text.assemble((f"{glyph} {said[0]}", style)))
+                lines += [Text.assemble((f"  {more}", style)) for more in said[1:]]
                 lines.append(self._fix(each, len(warnings), width, look))
+            else:
+                line = Text.assemble((f"{glyph} ", style), (drawable(each.title, look), look.dim))
+                lines.append(cut(line, width, look))
         return lines
+
+    def _said(self, warning: Finding, width: int) -> list[str]:
+        """The sentence in lines, as many as a terminal of this height has room for."""
+        most = MOST_LINES if self.app.size.height >= 24 else 1
+        room, title = max(16, width - 2), drawable(warning.title, self.look)
+        end = self.look.ellipsis
+        return textwrap.wrap(title, room, break_on_hyphens=False, max_lines=most, placeholder=end) or [""]
 
     def _rule(self, width: int, look: Look) -> Text:
         """A rule, in which stands how far the preparation of every row is while it goes on."""
@@ -72,11 +98,6 @@ class DataLedger(Painted):
             said = "cannot be read" if problem is not None else f"reading {look.ellipsis}"
             return Text(said, style=look.bad if problem is not None else look.dim)
         return cut(counts_line(counts, look), width, look)
-
-    def _warning(self, each: Finding, chosen: bool, width: int, look: Look) -> Text:
-        glyph, style = sign_of(each, look)
-        line = Text(no_wrap=True).append(f"{glyph} ", style=style)
-        return cut(line.append(drawable(each.title, look), style=style if chosen else look.dim), width, look)
 
     def _fix(self, each: Finding, count: int, width: int, look: Look) -> Text:
         assert each.fix is not None
