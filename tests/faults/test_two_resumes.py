@@ -13,6 +13,7 @@ from command import ENGINE_SECONDS, Finetui
 from fault_ledger import Ledger
 from waiting import events_of, wait_until
 
+from engine.run.checkpoints.manifest import newest_step
 from engine.run.directory import RunDirectory
 from engine.run.launch import launch, stop
 from engine.run.liveness import liveness
@@ -78,11 +79,7 @@ def test_of_many_resumes_one_runs(
     assert not any("Traceback" in said for _, said, _ in answers)
     wait_until(lambda: read_state(run).attempts == attempts + 1)
     wait_until(lambda: workers_of(run) == {recorded_processes(run)["worker"].pid})
-    newest = (
-        max(int(path.name.removeprefix("step-")) for path in run.checkpoints.iterdir())
-        if run.checkpoints.exists()
-        else None
-    )
+    newest = newest_step(run.checkpoints)
     wait_until(lambda: read_state(run).step > (newest or 0))
     assert read_state(run).attempts == attempts + 1
     assert read_state(run).resumed_from == newest
