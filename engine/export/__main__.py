@@ -22,6 +22,7 @@ from engine.methods.heads import LANGUAGE, NO_HEAD, Head, read_classes
 from engine.offline import set_offline
 from engine.run.directory import RunDirectory
 from engine.run.sealing.telling import tell_tries
+from engine.swift_imports import swift_imports
 from profiles.problem import Problem
 
 
@@ -66,7 +67,8 @@ def export(run: RunDirectory, to: str, into: Path, send: Send, *, with_sources: 
     size = total_bytes(files_in(spec.model.path, ("*.safetensors",)) if merges else files)
     with staged(target, size) as folder:
         if merges:
-            from engine.export.merge import merge
+            with swift_imports():
+                from engine.export.merge import merge
 
             merge(spec.model.path, output.path, folder, size, progress, _head_of(run, output))
         else:

@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.child_process import end_with, limit_address_space
 from engine.offline import set_offline
+from engine.swift_imports import swift_imports
 from profiles.problem import Problem
 from profiles.settings import Settings
 
@@ -32,7 +33,8 @@ def main() -> None:
     # Slow to import and not needed, since fake tensors cannot use it: peft and transformers take it for absent.
     sys.modules["bitsandbytes"] = None  # type: ignore[assignment]
     warnings.filterwarnings("ignore")
-    from engine.fit.fake_step import replay_step
+    with swift_imports():
+        from engine.fit.fake_step import replay_step
 
     request = json.load(sys.stdin)
     for values in request["settings"]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers
+from peft import PeftModel
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from engine.data.tokens.loading import vet_tokenizer
@@ -100,8 +101,6 @@ def load_base(
 
 def attach_adapter(model: transformers.PreTrainedModel, path: Path, *, trainable: bool = False) -> Any:
     """`model` with the PEFT adapter in `path` on top. Raises Problem when it does not fit the model."""
-    from peft import PeftModel
-
     try:
         return PeftModel.from_pretrained(model, path, is_trainable=trainable, local_files_only=True)
     except LOADING_FAULTS as error:

@@ -31,6 +31,7 @@ from engine.child_process import Send, take_stdout
 from engine.offline import set_offline
 from engine.run.directory import RunDirectory
 from engine.run.sealing.telling import tell_tries
+from engine.swift_imports import swift_imports
 from profiles.problem import Problem
 
 if TYPE_CHECKING:
@@ -96,9 +97,10 @@ class Requests:
 
 def _load(run: RunDirectory, send: Send) -> LoadedRun:
     send("loading", detail="starting")
-    import torch
+    with swift_imports():
+        import torch
 
-    from engine.serve.sides import load_sides
+        from engine.serve.sides import load_sides
 
     try:
         loaded = load_sides(run, lambda detail: send("loading", detail=detail))

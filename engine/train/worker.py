@@ -28,6 +28,7 @@ from engine.run.processes.leash import Leash  # noqa: E402
 from engine.run.sealing.level import SOCKETS  # noqa: E402
 from engine.run.sealing.lines import tell_from_environment  # noqa: E402
 from engine.run.watching.stacks import register_stacks  # noqa: E402
+from engine.swift_imports import swift_imports  # noqa: E402
 from profiles.ladder import ANSWER_BATCH, EVALUATION_TOKENS, USUAL_ANSWER_BATCH  # noqa: E402
 from profiles.problem import Problem  # noqa: E402
 
@@ -124,12 +125,13 @@ class _Attempt:
         """From the run's folder to the outcome. Raises Problem, and whatever memory that ran out raises."""
         channel, run = self.channel, self.run
         channel.send("phase", phase="preparing", detail="starting the training libraries", done=0, total=0)
-        from engine.fit.memory_rows import Expected
-        from engine.fit.rates import remember_speed
-        from engine.propose import predict, settings_of
-        from engine.train.recipe import Recipe
-        from engine.train.resuming import begin_resume
-        from engine.train.setup import build
+        with swift_imports():
+            from engine.fit.memory_rows import Expected
+            from engine.fit.rates import remember_speed
+            from engine.propose import predict, settings_of
+            from engine.train.recipe import Recipe
+            from engine.train.resuming import begin_resume
+            from engine.train.setup import build
         from profiles.geometry import read_geometry
         from profiles.hardware import probe
         from profiles.learnt import device_name
