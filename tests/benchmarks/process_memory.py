@@ -32,6 +32,7 @@ from training import WORDS, make_spec  # noqa: E402
 from engine.propose import predict, settings_of  # noqa: E402
 from engine.run.creating import create_run  # noqa: E402
 from engine.run.processes.worker_process import WorkerProcess  # noqa: E402
+from engine.run.sealing.trial import Prepared  # noqa: E402
 from profiles.geometry import read_geometry  # noqa: E402
 from profiles.hardware import probe  # noqa: E402
 from profiles.memory import MemoryEstimate  # noqa: E402
@@ -144,7 +145,7 @@ def measure(case: Case, model: Path, folder: Path) -> Measured:
     geometry, hardware = read_geometry(model), probe(folder)
     predicted = predict(spec, geometry, hardware)
     assert settings_of(spec, geometry, hardware).device == "cpu"
-    return _watch(WorkerProcess(create_run(spec), {}), predicted)
+    return _watch(WorkerProcess(create_run(spec), {}, Prepared("off")), predicted)
 
 
 def _watch(worker: WorkerProcess, predicted: MemoryEstimate) -> Measured:
