@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -150,6 +150,8 @@ class FakeEngine:
     files: list[Place] = field(default_factory=list)
     row_file: Path | None = None
     """The file that every data path is read from."""
+    tried: dict[str, str] = field(default_factory=dict)
+    """By name of a data file: what its reader tried to get out."""
     budget_bytes: int = int(14.6 * GIB)
     launch_problem: Problem | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -173,7 +175,7 @@ class FakeEngine:
     def sources(self) -> Sources:
         return Sources(
             inspect_model=model_report,
-            preview=lambda path: preview(self.row_file or path),
+            preview=lambda path: replace(preview(self.row_file or path), tried=self.tried.get(path.name, "")),
             gather=self.gather,
             plan_for=self.plan_for,
             propose=self.propose,

@@ -221,6 +221,21 @@ async def test_unusable_data_is_told_of_and_goes_nowhere(engine: FakeEngine) -> 
         await until(pilot, lambda: screen.step == "plan")
 
 
+async def test_what_the_readers_of_a_file_and_of_what_is_held_out_beside_it_tried_is_told_first(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    for name in ("train.jsonl", "valid.jsonl"):
+        (tmp_path / name).write_text("\n".join(map(json.dumps, ROWS)))
+        engine.tried[name] = f"What reads data tried to reach a network once, and was refused: connect, in {name}"
+    engine.row_file, engine.files = None, [Place(tmp_path / "train.jsonl", "train.jsonl", "used before")]
+    app = start(engine)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await reach(pilot, "data")
+        shown = " ".join(screen_text(app).split())
+        assert all(name in shown for name in engine.tried) and shown.count("✗ What reads data tried") == 2
+        assert shown.index("tried to reach") < shown.index("conversations")
+
+
 async def test_a_path_is_typed_completed_and_chosen(engine: FakeEngine, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = tmp_path / "shelf" / "Qwen-tiny"

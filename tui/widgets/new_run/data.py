@@ -39,6 +39,12 @@ class DataFound:
     preview: DataPreview
     beside: Path | None
     beside_rows: int = 0
+    beside_tried: str = ""
+
+    @property
+    def tried(self) -> list[str]:
+        """What the readers of these files tried to get out of their seals, as sentences."""
+        return [told for told in dict.fromkeys((self.preview.tried, self.beside_tried)) if told]
 
 
 def look_at_data(preview: Callable[[Path], DataPreview], path: Path) -> DataFound:
@@ -48,7 +54,8 @@ def look_at_data(preview: Callable[[Path], DataPreview], path: Path) -> DataFoun
     if beside is None:
         return DataFound(shown, None)
     try:
-        return DataFound(shown, beside, preview(beside).estimated_rows)
+        also = preview(beside)
+        return DataFound(shown, beside, also.estimated_rows, also.tried)
     except Problem:
         return DataFound(shown, None)  # it is told of when a person points at it; nothing here depends on it
 
@@ -155,6 +162,8 @@ class DataStep(SourceStep):
             head = f"{counted(shown.reject_count, 'row')} ({share}) cannot be used and will be set aside"
             lines = [str(each) for each in shown.rejected[:SHOWN_REJECTS]]
             parts.append(Text.assemble((head, look.warn), drawable("\n" + "\n".join(lines), look)))
+        for tried in found.tried:
+            parts.insert(0, Text(drawable(f"{look.glyph('✗', 'x')} {tried}", look), style=look.bad))
         if shown.notes:
             parts.append(Text(drawable("\n".join(shown.notes), look), style=look.dim))
         parts += [self._sample(sample.content, width) for sample in shown.samples[:SHOWN_SAMPLES]]
