@@ -259,6 +259,30 @@ async def test_new_run_looks_inside_its_file_and_takes_what_was_set_there(data: 
         assert app.shown.draft.train == (data.files[0],)
 
 
+async def test_whoever_goes_back_and_points_at_another_file_looks_into_that_one(data: FakeData, tmp_path: Path) -> None:
+    train, valid = (write_rows(tmp_path / name, intake_rows(20)) for name in ("train.jsonl", "valid.jsonl"))
+    places = [Place(Path("/home/ada/models/Llama-small"), "Llama-small", "used before")]
+    engine = FakeEngine(places, [Place(path, path.name, "~/data") for path in (data.files[0], train)])
+    sources = engine.sources()
+    object.__setattr__(sources, "data", data.sources())
+    app = ScreenApp(NewRunScreen(sources))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "parameters" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "characters" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.shown.step == "plan")
+        assert (app.shown.draft.train, app.shown.draft.held_out) == ((data.files[0],), None)
+        await pilot.press("escape", "j")
+        await until(pilot, lambda: "valid.jsonl, found beside it (20 rows)" in screen_text(app))
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, DataScreen) and app.screen.board.counts())
+        assert [state.section.path for state in app.screen.board.sources] == [train]
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen is app.shown and app.shown.step == "plan")
+        assert (app.shown.draft.train, app.shown.draft.held_out) == ((train,), valid)
+
+
 async def test_escape_backs_out_one_layer_at_a_time(data: FakeData) -> None:
     app = start(data)
     async with app.run_test(size=(80, 24)) as pilot:

@@ -135,7 +135,8 @@ class DataScreen(DataActions):
         if event.step.id != self.view:
             return  # whoever went back while it was being read stays there
         if isinstance(event.step, DataStep):
-            self.board.choose(event.step.train, event.step.held_out)
+            choice = event.step.choice_of(event.path)
+            self.board.choose(choice.paths, choice.held_out_path)
             self.open_view("sample")
             self.flow.read()
         else:

@@ -134,7 +134,7 @@ class NewRunScreen(KeyedScreen):
         if self.step == "plan" and name in ("next", "setting", "less", "more", "reset"):
             return self.query_one(PlanStep).why_not(name)
         if name == "look":
-            return None if self.query_one(DataStep).train_now else "there is no file to look into"
+            return None if self.query_one(DataStep).choice.sources else "there is no file to look into"
         if self.step == "review" and name in ("wait", "smaller"):
             return self.query_one(ReviewStep).why_not(name)
         return None
@@ -151,8 +151,9 @@ class NewRunScreen(KeyedScreen):
             self.draft.model, self.draft.gathered = event.path, None
             self._open("plan" if self._came_with_data else "data")
         elif isinstance(event.step, DataStep):
-            if (event.step.train, event.step.held_out) != (self.draft.train, self.draft.held_out):
-                self.draft.take_data(event.step.choice)
+            choice = event.step.choice_of(event.path)
+            if not self.draft.learns_from(choice):
+                self.draft.take_data(choice)
             self.draft.gathered = None
             self._open("plan")
 
@@ -218,15 +219,15 @@ class NewRunScreen(KeyedScreen):
     def do_look(self) -> None:
         from tui.screens.data import DataScreen
 
-        step = self.query_one(DataStep)
-        # Looked into before: with what was set there.
-        same = (step.train_now, step.held_out) == (self.draft.train, self.draft.held_out)
-        choice = replace(self.draft.choice if same else step.choice, model=self.draft.model)
+        choice = self.query_one(DataStep).choice
+        if self.draft.learns_from(choice):  # looked into before: with what was set there
+            choice = self.draft.choice
+        choice = replace(choice, model=self.draft.model)
         self.app.push_screen(DataScreen(self.sources.data, choice, gives_back=True), self._looked)
 
     def _looked(self, choice: DataChoice | None) -> None:
         if choice is not None:
-            self.query_one(DataStep).take(choice.paths, choice.held_out.path if choice.held_out else None)
+            self.query_one(DataStep).take(choice.paths, choice.held_out_path)
             self.draft.take_data(choice)
             self._open("plan")
 

@@ -38,6 +38,10 @@ class DataChoice:
     def paths(self) -> tuple[Path, ...]:
         return tuple(source.path for source in self.sources)
 
+    @property
+    def held_out_path(self) -> Path | None:
+        return None if self.held_out is None else self.held_out.path
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:

@@ -61,7 +61,7 @@ def look_at_data(preview: Callable[[Path], DataPreview], path: Path) -> DataFoun
 
 
 class DataStep(SourceStep):
-    """`train` and `held_out` are the choice when `Done` is posted."""
+    """`choice_of` the path that `Done` is posted with is what was chosen."""
 
     kind = "data"
 
@@ -72,7 +72,6 @@ class DataStep(SourceStep):
         self._marked: list[Path] = []
         self._held_out: Path | None = None
         self._held_out_chosen = False
-        self.train: tuple[Path, ...] = ()
 
     def compose(self) -> ComposeResult:
         yield from super().compose()
@@ -85,15 +84,6 @@ class DataStep(SourceStep):
             "It is read here and goes nowhere."
         )
 
-    @property
-    def held_out(self) -> Path | None:
-        """The file to hold out; None to set rows aside."""
-        train = self.train or self._train_of(self._highlighted)
-        if self._held_out_chosen:
-            return None if self._held_out in train else self._held_out
-        found = self.found(train[0]) if train else None
-        return found.beside if isinstance(found, DataFound) and found.beside not in train else None
-
     def take(self, train: Sequence[Path], held_out: Path | None) -> None:
         """Begin with files that were chosen before."""
         self._marked, self._held_out = list(train), held_out
@@ -101,16 +91,16 @@ class DataStep(SourceStep):
         self._mark()
 
     @property
-    def train_now(self) -> tuple[Path, ...]:
-        """What would be trained on if the highlighted file were taken."""
-        return self._train_of(self._highlighted)
-
-    @property
     def choice(self) -> DataChoice:
-        """The files that are chosen, read as finetui finds best."""
-        held_out = self.held_out
+        """What would be chosen if the highlighted file were taken."""
+        return self.choice_of(self._highlighted)
+
+    def choice_of(self, path: Path | None) -> DataChoice:
+        """The files to learn from and the one to hold out if `path` is taken, read as finetui finds best."""
+        train = self._marked or ([] if path is None else [path])
+        held_out = self._held_out_of(train)
         return DataChoice(
-            tuple(SourceSection(path=path) for path in self.train or self.train_now),
+            tuple(SourceSection(path=each) for each in train),
             None if held_out is None else SourceSection(path=held_out),
         )
 
@@ -177,13 +167,12 @@ class DataStep(SourceStep):
         super()._inspected(path, found)
         self.query_one("#held-out", Lines).repaint()
 
-    def _go(self) -> None:
-        assert self._going is not None
-        self.train = self._train_of(self._going)
-        super()._go()
-
-    def _train_of(self, path: Path | None) -> tuple[Path, ...]:
-        return tuple(self._marked) or (() if path is None else (path,))
+    def _held_out_of(self, train: Sequence[Path]) -> Path | None:
+        """The file to hold out; None to set rows aside."""
+        if self._held_out_chosen:
+            return None if self._held_out in train else self._held_out
+        found = self.found(train[0]) if train else None
+        return found.beside if isinstance(found, DataFound) and found.beside not in train else None
 
     @property
     def _usable_highlight(self) -> Path | None:
@@ -198,7 +187,7 @@ class DataStep(SourceStep):
         self.query_one("#held-out", Lines).repaint()
 
     def _held_out_line(self, width: int, height: int) -> list[Text]:
-        look, path = self.look, self.held_out
+        look, path = self.look, self.choice.held_out_path
         if path is None:
             words = "some of the rows, set aside"
         elif self._held_out_chosen:

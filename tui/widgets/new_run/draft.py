@@ -246,6 +246,10 @@ class Draft:
     def held_out(self) -> Path | None:
         return None if self.held_out_source is None else self.held_out_source.path
 
+    def learns_from(self, choice: DataChoice) -> bool:
+        """Whether its files are those that were chosen before, so that what was set for them stays."""
+        return (choice.paths, choice.held_out_path) == (self.train, self.held_out)
+
     def take_data(self, choice: DataChoice) -> None:
         """Learn from what the Data screen (or the choice of files) handed on."""
         self.sources, self.held_out_source = choice.sources, choice.held_out
