@@ -56,6 +56,7 @@ class FakeDesk:
     """Every word and every space before it is a token; the chat template writes <|role|>."""
 
     data: FakeData
+    model: Path = MODELS / "Llama-small"
     is_open: bool = True
 
     def xray(self, source: Source, line: int, sequence_length: int, train_on: str) -> Sequence[XRay]:
@@ -98,7 +99,7 @@ class FakeDesk:
         return found[:rows]
 
     def suggested_template(self) -> tuple[str, str]:
-        return "chatml", "it has <|im_start|>"
+        return ("gemma", "it has <start_of_turn>") if "Gemma" in self.model.name else ("chatml", "it has <|im_start|>")
 
     def close(self) -> None:
         self.data.desks -= self.is_open
@@ -127,7 +128,7 @@ class FakeData:
     def sources(self) -> DataSources:
         return DataSources(
             data_places=lambda: [Place(path, path.name, "~/data") for path in self.files],
-            model_places=lambda: [Place(MODELS / "Llama-small", "Llama-small", "~/models")],
+            model_places=lambda: [Place(MODELS / name, name, "~/models") for name in ("Llama-small", "Gemma-small")],
             inspect_model=model_report,
             desk=self.desk,
             prepare=self.prepare,
@@ -137,7 +138,7 @@ class FakeData:
 
     def desk(self, model: Path, chat_template: str) -> FakeDesk:
         self.desks += 1
-        return FakeDesk(self)
+        return FakeDesk(self, model)
 
     def prepare(self, choice: DataChoice) -> Iterator[Progress | DataPrepared]:
         self.prepared.append(choice)

@@ -235,10 +235,13 @@ async def test_a_model_without_a_template_is_offered_the_one_that_suits(data: Fa
         await until(pilot, lambda: "parameters" in screen_text(app))
         await pilot.press("enter")
         await until(pilot, lambda: "f write them as chatml: it has <|im_start|>" in screen_text(app))
+        # Of another model it is asked anew.
+        await pilot.press("M", "j", "enter")
+        await until(pilot, lambda: "f write them as gemma: it has <start_of_turn>" in screen_text(app))
         data.template_problem = None
         await pilot.press("f")
         await until(pilot, lambda: screen.board.lengths is not None and "nothing to warn of" in screen_text(app))
-        assert screen.board.settings == {"data.chat_template": "chatml"}
+        assert screen.board.settings == {"data.chat_template": "gemma"}
 
 
 async def test_new_run_looks_inside_its_file_and_takes_what_was_set_there(data: FakeData, tmp_path: Path) -> None:

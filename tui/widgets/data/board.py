@@ -201,7 +201,7 @@ class DataBoard:
     def forget(self) -> None:
         """What depends on how rows are read is no longer known."""
         self.forget_tokens()
-        self.findings = ()
+        self.findings, self.suggested_template = (), None
 
     def forget_tokens(self) -> None:
         """What depends on the tokens of the rows is no longer known; what the report found in the files stands."""
