@@ -18,7 +18,7 @@ from typing import Any
 
 from profiles.footprint.lasting import lasting
 from profiles.footprint.layer_shapes import KNOWN_TYPES
-from profiles.footprint.process import context_bytes, error_share, host_bytes
+from profiles.footprint.process import Passing, context_bytes, error_share, host_bytes
 from profiles.footprint.step import Counting, Moment, Step, count_step
 from profiles.geometry import Geometry
 from profiles.ladder import usual_answer_batch
@@ -94,7 +94,7 @@ def estimate(geometry: Geometry, settings: Settings, capability: tuple[int, int]
     mask = _mask_bytes(step, settings)
     loss = _loss_bytes(geometry, settings, step)
 
-    phases: dict[str, int] = {"loading": last.weights + counted.unquantised_bytes(settings)}
+    phases: dict[str, int] = {"loading": last.weights + counted.unpacked_bytes(settings)[1]}
     highest: dict[str, Moment] = {}
     for moment in step.moments:
         size = (
@@ -120,8 +120,13 @@ def estimate(geometry: Geometry, settings: Settings, capability: tuple[int, int]
     in_loss = loss if chosen and chosen.loss else 0
     lasts = phase != "loading"
     coming_and_going = phases[phase] - constant if lasts else 0
-    inputs = step.recomputed_layers, tokens * geometry.hidden_size * DTYPE_BYTES[settings.weight_dtype]
-    context = context_bytes(settings, capability, coming_and_going, inputs)
+    passing = Passing(
+        coming_and_going,
+        step.recomputed_layers,
+        tokens * geometry.hidden_size * DTYPE_BYTES[settings.weight_dtype],
+        *counted.unpacked_bytes(settings),
+    )
+    context = context_bytes(settings, capability, passing)
     components = {
         "weights": last.weights if lasts else phases[phase],
         "adapters": last.adapters if lasts else 0,
@@ -172,7 +177,8 @@ class _Counted:
         self._counting = Counting(geometry)
         self._steps: dict[tuple[object, ...], Step] = {}
         self._stored = geometry.dtype
-        self._largest_quantised = max((math.prod(shape) for shape in geometry.quantisable_shapes.values()), default=0)
+        sizes = [math.prod(shape) for shape in geometry.quantisable_shapes.values()]
+        self._quantised, self._largest_quantised = sum(sizes), max(sizes, default=0)
 
     def step(self, settings: Settings, capability: tuple[int, int] | None) -> Step:
         key = (
@@ -199,9 +205,13 @@ class _Counted:
             found = self._steps[key] = count_step(geometry, settings, self._counting, capability)
         return found
 
-    def unquantised_bytes(self, settings: Settings) -> int:
-        """The matrix that is being quantised while a model loads, in the compute dtype: matrices come one by one."""
-        return self._largest_quantised * DTYPE_BYTES[settings.compute_dtype] if settings.method == "qlora" else 0
+    def unpacked_bytes(self, settings: Settings) -> tuple[int, int]:
+        """The matrices of 4 bits in the compute dtype, as which each is there while it is made or used: all of them,
+        and the largest."""
+        if settings.method != "qlora":
+            return 0, 0
+        size = DTYPE_BYTES[settings.compute_dtype]
+        return self._quantised * size, self._largest_quantised * size
 
     def converts(self, settings: Settings) -> bool:
         """Whether the weights are made from the file's rather than being its mapped pages."""

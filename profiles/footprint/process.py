@@ -5,6 +5,8 @@ None of it can be derived: each constant says whether it was measured or is an a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from profiles.footprint.step import Step
 from profiles.geometry import Geometry
 from profiles.settings import Settings
@@ -12,22 +14,23 @@ from profiles.settings import Settings
 _FP32 = 4
 _MIB = 1 << 20
 
-Inputs = tuple[int, int]
-"""How many layers recompute, and the bytes of one layer's input."""
-
 # Measured by tests/benchmarks/process_memory.py on fresh worker processes (torch 2.13, transformers 5.23, peft
-# 0.21, glibc 2.36): what is left of a process's highest point after its tensors, over models of 27 to 108 M parameters.
-_CPU_LIBRARIES_BYTES = 465 * _MIB
+# 0.21, glibc 2.36): what is left of a process's highest point after its tensors, over models of 27 to 146 M parameters.
+_CPU_LIBRARIES_BYTES = 440 * _MIB
 # glibc's heap keeps what was freed between larger pieces: a share of what comes and goes in a step; and where layers
 # recompute, their inputs are what lies between, each with holes around it so many times its size.
 _CPU_SLACK_SHARE = 0.165
 _CPU_HOLES_PER_INPUT = 8
+# Matrices of 4 bits leave a share of their unpacked size when they are packed, and in a step, where each is unpacked
+# between what is kept, a further share of what comes and goes: least squares over 14 runs.
+_CPU_PACKING_SHARE = 0.17
+_CPU_UNPACKING_SLACK_SHARE = 0.18
 # Above this glibc maps a piece for itself and hands it back whole (M_MMAP_THRESHOLD_MAX of 64-bit systems). Of larger
 # inputs 2.4 times their size was measured (one setting); the same as before it is taken to stay until that is more.
 _HEAP_PIECE_BYTES = 32 * _MIB
 _CPU_LARGE_HOLES_PER_INPUT = 2.5
-# The worst of those runs, and for what they did not cover twice as much again: 3 % and, with recomputing or 4-bit
-# matrices that are unpacked between what is kept, 10 %.
+# What all of those runs stayed within, the second with recomputing or with 4-bit matrices that are unpacked between
+# what is kept.
 _CPU_ERROR_SHARE = 0.06
 _CPU_HOLES_ERROR_SHARE = 0.12
 # Driver context, torch's kernels as they are loaded, and cuBLAS's workspace (which is larger from Hopper on). Public
@@ -47,19 +50,31 @@ _UNKNOWN_ERROR_SHARE = 0.4
 _HOST_LIBRARIES_BYTES = 2560 * _MIB
 
 
-def context_bytes(settings: Settings, capability: tuple[int, int] | None, coming_and_going: int, inputs: Inputs) -> int:
-    """What the process takes besides tensors, when `coming_and_going` bytes of these do not last.
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """The tensors that do not last, as far as they tell what is left between them."""
 
-    `inputs` are those of the layers that recompute: how many, and the bytes of one.
-    """
+    peak_bytes: int
+    recomputed_layers: int
+    input_bytes: int
+    """Of one such layer."""
+    packed_bytes: int
+    """Of all matrices of 4 bits while they are unpacked, which they are one by one."""
+    largest_packed_bytes: int
+
+
+def context_bytes(settings: Settings, capability: tuple[int, int] | None, passing: Passing) -> int:
+    """What the process takes besides tensors."""
     if settings.device == "cuda":
         context = _CUDA_CONTEXT_BYTES[8]
         if capability is not None:
             context = _CUDA_CONTEXT_BYTES.get(capability[0], _CUDA_LATEST_CONTEXT_BYTES)
-        return context + round(_CUDA_SLACK_SHARE * coming_and_going)
-    layers, size = inputs
-    holes = layers * max(_CPU_HOLES_PER_INPUT * min(size, _HEAP_PIECE_BYTES), round(_CPU_LARGE_HOLES_PER_INPUT * size))
-    return _CPU_LIBRARIES_BYTES + round(_CPU_SLACK_SHARE * coming_and_going) + holes
+        return context + round(_CUDA_SLACK_SHARE * passing.peak_bytes)
+    slack, size = _CPU_SLACK_SHARE * passing.peak_bytes, passing.input_bytes
+    if 0 < passing.largest_packed_bytes < _HEAP_PIECE_BYTES:
+        slack += _CPU_UNPACKING_SLACK_SHARE * passing.peak_bytes + _CPU_PACKING_SHARE * passing.packed_bytes
+    holes = max(_CPU_HOLES_PER_INPUT * min(size, _HEAP_PIECE_BYTES), round(_CPU_LARGE_HOLES_PER_INPUT * size))
+    return _CPU_LIBRARIES_BYTES + round(slack) + passing.recomputed_layers * holes
 
 
 def host_bytes(geometry: Geometry, settings: Settings, step: Step) -> int:

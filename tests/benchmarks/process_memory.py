@@ -4,7 +4,7 @@ Real workers train random models of 20 to 150 M parameters for a few steps: tria
 checkpoints and the tuned model, each run in a FINETUI_HOME of its own, so that nothing was learnt before. One table:
 the process as it was predicted and the highest it was seen (anonymous and file pages, less the model's file while it
 is read: profiles.memory says why), the phases that these peaks lie in, the trial step's two numbers, and errors.
-Takes about fifteen minutes on two cores. `--only TEXT` runs the settings with that in their name; `--json FILE` adds a
+Takes about twenty minutes on two cores. `--only TEXT` runs the settings with that in their name; `--json FILE` adds a
 line for each run to a file; `--phases` shows the highest of each phase.
 """
 
@@ -89,7 +89,13 @@ CASES = (
     Case("gemma3 34M", 1024, recompute=1, fitted=False),
     Case("gemma3 34M", 512, "full", fitted=False),
     Case("llama 108M bf16", 1024, fitted=False),
-    Case("llama 108M bf16", 256, "qlora", fitted=False),
+    Case("llama 108M bf16", 256, "qlora"),
+    Case("llama 108M bf16", 1024, "qlora"),
+    Case("llama 27M", 512, "qlora", micro_batch=4),
+    Case("mistral 146M bf16", 512, "qlora", recompute=1),
+    Case("mistral 146M bf16", 512, "qlora", fitted=False),
+    Case("qwen3 60M", 256, "qlora", micro_batch=4, fitted=False),
+    Case("gemma3 34M", 1024, "qlora", recompute=1, fitted=False),
     Case("mistral 146M bf16", 256, "full", fitted=False, fields={"optimizer": {"kind": "adamw_8bit"}}),
     Case("mistral 146M bf16", 512, recompute=1, fitted=False),
 )
