@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rich.text import Text
 from textual import events
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widgets import Input
@@ -25,6 +25,7 @@ from tui.screen_update import CompositorUpdate, ScreenCells
 from tui.screens.home import HomeScreen
 from tui.terminal import Terminal
 from tui.theme import NO_COLOR_THEME, THEME, look_for
+from tui.typed_ahead import TypedAheadApp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +42,7 @@ AGAIN_SECONDS = 2.0
 """A second Ctrl-C within this time quits."""
 
 
-class FinetuiApp(App[None]):
+class FinetuiApp(TypedAheadApp):
     """finetui in a terminal. Starts on Home, where a live run opens its monitor at once, or on one run's monitor."""
 
     TITLE = "finetui"

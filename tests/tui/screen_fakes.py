@@ -32,6 +32,7 @@ from profiles.shapes.safetensors_header import Tensor
 from tui.app import FinetuiApp
 from tui.terminal import Terminal
 from tui.theme import NO_COLOR_THEME, THEME, look_for
+from tui.typed_ahead import TypedAheadApp
 from tui.widgets.new_run.draft import Draft
 from tui.widgets.new_run.places import Place
 from tui.widgets.new_run.sources import Sources
@@ -46,7 +47,7 @@ MOST_LOOKS = 6000
 """At a screen that never comes to what is awaited. No seconds: a machine may pass many of them without this process."""
 
 
-class ScreenApp(App[None]):
+class ScreenApp(TypedAheadApp):
     """One screen with the theme and the style sheet of the real app, and what it asks of that app."""
 
     CSS_PATH = Path(tui.__file__).with_name("app.tcss")
@@ -95,7 +96,7 @@ async def read_no_more(pilot: Pilot) -> None:
 async def press_at_once(pilot: Pilot, *keys: str) -> None:
     """Press keys before the app gets to the first of them."""
     for key in keys:
-        event = events.Key(key, {"enter": "\r"}.get(key, key if len(key) == 1 else None))
+        event = events.Key(key, {"enter": "\r", "slash": "/"}.get(key, key if len(key) == 1 else None))
         event.set_sender(pilot.app)
         pilot.app.post_message(event)
     await pilot.pause()

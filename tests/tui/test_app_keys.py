@@ -12,7 +12,7 @@ import pytest
 from fake_run import NOT_FINITE, NOT_FINITE_END, RESTART, STALL, make_run
 from fake_seal import WAY_OUT
 from fake_source import RUNS, FakeSource, summary
-from screen_fakes import read_no_more, until
+from screen_fakes import press_at_once, read_no_more, until
 from screen_fakes import screen_text as shown
 from textual.widgets import Input
 
@@ -91,6 +91,24 @@ async def test_filter_shows_what_contains_the_words_and_escape_shows_all() -> No
         assert app.screen.query_one(Input).value == "tick stop"
         await pilot.press("escape")
         assert len(app.screen.query_one(RunTable).runs) == len(ENDED)
+
+
+async def test_what_is_typed_at_once_with_the_key_that_opens_a_line_goes_into_that_line(monkeypatch) -> None:
+    left: list[None] = []
+    monkeypatch.setattr(FinetuiApp, "do_quit", lambda app: left.append(None))
+    app = home()
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "tickets-a" in shown(app))
+        table = app.screen.query_one(RunTable)
+        await press_at_once(pilot, "slash", *"tick quix", "backspace", "enter")
+        await until(pilot, lambda: app.focused is None and len(table.runs) == 1)
+        assert (app.screen.query_one(Input).value, table.runs[0].spec_name) == ("tick qui", "tickets-quick")
+        # Opened again, what is typed takes the place of what stands there.
+        await press_at_once(pilot, "slash", *"fir")
+        await pilot.press("s", "t", "q")
+        assert app.screen.query_one(Input).value == "firstq"
+        await pilot.press("escape")
+        assert not left and isinstance(app.screen, HomeScreen) and len(table.runs) == len(ENDED)
 
 
 async def test_a_key_that_cannot_be_used_says_why() -> None:

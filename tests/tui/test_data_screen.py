@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from data_fakes import FakeData, intake_rows, write_rows
-from screen_fakes import PLAIN_TERMINAL, FakeEngine, ScreenApp, screen_text, until
+from screen_fakes import PLAIN_TERMINAL, FakeEngine, ScreenApp, press_at_once, screen_text, until
 
 from engine.data.source import READER
 from engine.spec import SourceSection
@@ -85,8 +85,7 @@ async def test_rows_are_searched_and_narrowed_to_what_matters(data: FakeData) ->
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await reach_sample(pilot)
         sample = screen.query_one(SampleView)
-        await pilot.press("slash")
-        await pilot.press(*"NOTE 17 dizzy", "enter")
+        await press_at_once(pilot, "slash", *"NOTE 17 dizzy", "enter")
         await until(pilot, lambda: [row.line for row in sample.rows] == [18])
         assert "/NOTE 17 dizzy" in screen_text(app)
         await pilot.press("v", "v")

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 from fake_seal import WITHOUT_NAMESPACE
-from screen_fakes import DATA, GIB, HOLD_SECONDS, MODELS, PLAIN_TERMINAL, FakeEngine, ScreenApp, screen_text, until
+from screen_fakes import (
+    DATA,
+    GIB,
+    HOLD_SECONDS,
+    MODELS,
+    PLAIN_TERMINAL,
+    FakeEngine,
+    ScreenApp,
+    press_at_once,
+    screen_text,
+    until,
+)
 
 from engine.demo import MODEL_DIRECTORY
 from engine.run.surviving.session_limits import Caution
@@ -295,7 +306,7 @@ async def test_letters_filter_the_list(engine: FakeEngine) -> None:
     app = start(engine)
     async with app.run_test(size=(80, 24)) as pilot:
         await reach(pilot, "model")
-        await pilot.press("slash", *"brok")
+        await press_at_once(pilot, "slash", *"brok")
         await until(pilot, lambda: "Llama-small" not in screen_text(app))
         await pilot.press("escape")
         await until(pilot, lambda: "Llama-small" in screen_text(app))
@@ -326,12 +337,15 @@ async def test_a_changed_value_reaches_the_run_the_command_and_the_price(engine:
         await pilot.press("j", "right", "l")
         await until(pilot, lambda: "adapters 8.0 MiB" in screen_text(app))
         assert "your choice; proposed was 16" in screen_text(app)
-        await pilot.press("j", "j", "j", "1", "full_stop", "5", "enter")
+        await pilot.press("j", "j", "j")
+        await press_at_once(pilot, *"1.5", "enter")
         await until(pilot, lambda: screen.draft.overrides == {"method.rank": 64, "train.epochs": 1.5})
         await pilot.press("j", "j", "right", "r")
         await pilot.press("enter")
         await until(pilot, lambda: screen.step == "review")
-        await pilot.press("y", "n", "end", *"-2", "enter", "enter")
+        await press_at_once(pilot, "y", "n", *"-2", "enter")
+        await until(pilot, lambda: screen.draft.name == "intake-2")
+        await pilot.press("enter")
         await until(pilot, lambda: app.opened)
     (spec,) = engine.launched
     assert (spec.name, spec.method.rank, spec.train.epochs, spec.schedule.kind) == ("intake-2", 64, 1.5, "cosine")

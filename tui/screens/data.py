@@ -77,7 +77,7 @@ class DataScreen(DataActions):
             yield ReportView(board, id="report")
             yield MixView(board, sources.templates(), id="mix")
         with Vertical(id="foot"):
-            yield Input(id="entry", compact=True)
+            yield Input(id="entry", compact=True, select_on_focus=False)
             yield DataLedger(board)
         yield KeyBar()
 

@@ -216,8 +216,8 @@ class DataActions(KeyedScreen):
     def _open_entry(self, placeholder: str, value: str) -> None:
         entry = self.query_one(Input)
         entry.placeholder, entry.value, entry.display = placeholder, value, True
-        # After this key was handled, or it would be typed.
-        self.call_after_refresh(entry.focus)
+        entry.select_all()
+        self.set_focus(entry)
 
     def _close_entry(self) -> None:
         self.query_one(Input).display = False

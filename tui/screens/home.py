@@ -72,7 +72,8 @@ class HomeScreen(KeyedScreen):
         yield Lines(self._paint_header, id="header")
         yield MachinePanel(id="machine")
         yield RunTable(id="runs")
-        yield Input(placeholder="part of a name, model, method or state", id="filter", compact=True)
+        placeholder = "part of a name, model, method or state"
+        yield Input(placeholder=placeholder, id="filter", compact=True, select_on_focus=False)
         yield Lines(self._paint_interrupted, id="interrupted")
         yield Lines(self._paint_detail, id="detail")
         yield KeyBar()
@@ -290,8 +291,8 @@ class HomeScreen(KeyedScreen):
     def do_filter(self) -> None:
         filter_input = self.query_one(Input)
         filter_input.display = True
-        # After this key was handled, or the slash would be typed into it.
-        self.call_after_refresh(filter_input.focus)
+        filter_input.select_all()
+        self.set_focus(filter_input)
 
     def do_back(self) -> None:
         filter_input = self.query_one(Input)

@@ -165,7 +165,7 @@ class PathPicker(Vertical):
     def enter_line(self, begun: str) -> None:
         self.line.value = begun
         self.line.cursor_position = len(begun)
-        self.line.focus()
+        self.screen.set_focus(self.line)
 
     def leave_line(self) -> None:
         self.line.value, self._then = "", None

@@ -135,7 +135,7 @@ class ReviewStep(Vertical):
             self._show()
 
     def rename(self) -> None:
-        self.name_line.focus()
+        self.screen.set_focus(self.name_line)
         self.name_line.cursor_position = len(self.name_line.value)
 
     def stop_rename(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -50,12 +50,6 @@ class SettingsTable(Painted, can_focus=True):
     class Moved(Message):
         """The cursor stands on another row."""
 
-    @dataclass
-    class Typed(Message):
-        """A digit was typed over the value under the cursor."""
-
-        character: str
-
     def __init__(self) -> None:
         super().__init__(id="settings")
         self.row = 0
@@ -88,9 +82,10 @@ class SettingsTable(Painted, can_focus=True):
         self.post_message(self.Moved())
 
     def on_key(self, event: events.Key) -> None:
-        if event.character is not None and event.character.isdigit():
+        digit = event.character is not None and event.character.isdigit()
+        if digit and self.step is not None and self.screen.focused is self:  # not yet in a value that is open
             event.stop()
-            self.post_message(self.Typed(event.character))
+            self.step.type_over(str(event.character))
 
     def paint(self, width: int, height: int) -> list[Text]:
         if self.step is None or self.step.proposal is None:
@@ -247,8 +242,13 @@ class SettingsStep(Vertical):
         edit.cursor_position = len(edit.value)
         edit.styles.offset = (LABEL_COLUMN + LABEL_WIDTH - 1, table.row - table.first_row)
         edit.display = True
-        edit.focus()
+        self.screen.set_focus(edit)
         self._explain()
+
+    def type_over(self, digit: str) -> None:
+        """Open the value under the cursor, where it is a number, for typing with `digit` in its place."""
+        if not isinstance(self.table.setting.ladder[0], str | bool):
+            self.start_edit(digit)
 
     def stop_edit(self) -> bool:
         """Close the value that is open for typing; False when none is."""
@@ -265,12 +265,6 @@ class SettingsStep(Vertical):
         event.stop()
         self._problem = None
         self._explain()
-
-    @on(SettingsTable.Typed)
-    def _typed(self, event: SettingsTable.Typed) -> None:
-        event.stop()
-        if not isinstance(self.table.setting.ladder[0], str | bool):
-            self.start_edit(event.character)
 
     @on(Input.Submitted, "#edit")
     def _entered(self, event: Input.Submitted) -> None:
