@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 READY_TO_DEVELOP := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
-# Test processes at once, one more than there are processors for it, since many tests wait for other processes. Each
-# is told to use few threads, since several of them train.
-JOBS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$(( n > 7 ? 8 : n + 1 )))
-PYTEST := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+# Test processes at once, two more than there are processors for it, since many tests wait for other processes. Each
+# is told to use few threads, since several of them train. The order of files is that of tests/conftest.py.
+COUNT := nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2
+JOBS ?= $(shell n=$$($(COUNT)); echo $$(( n > 6 ? 8 : n + 2 )))
+PYTEST := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # `import ensurepip` leaves out Pythons that cannot make a virtual environment; running it leaves out version
 # managers' stand-ins for versions that are not installed.
 FIND_PYTHON = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import zlib
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,22 @@ settings.load_profile("same")
 # Where the tests themselves are started in the background, a shell has them ignore Ctrl-C, and whatever they start
 # inherits that; what is tested here is what a person in front of a terminal gets.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Folders of files that take little time each.
+_QUICK = ("data", "profiles")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that mostly wait among those that compute, which keeps processors busy, and quick ones last, so that no
+    test process waits long for another one at the end. The order is the same each time."""
+    tests = Path(__file__).parent
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        file = item.path.relative_to(tests)
+        return file.parts[0] in _QUICK, zlib.crc32(str(file).encode())
+
+    items.sort(key=place)
 
 
 @pytest.fixture
