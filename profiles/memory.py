@@ -94,7 +94,8 @@ def estimate(geometry: Geometry, settings: Settings, capability: tuple[int, int]
     mask = _mask_bytes(step, settings)
     loss = _loss_bytes(geometry, settings, step)
 
-    phases: dict[str, int] = {"loading": last.weights + counted.unpacked_bytes(settings)[1]}
+    packed, largest_packed = counted.unpacked_bytes(settings)
+    phases: dict[str, int] = {"loading": last.weights + largest_packed}
     highest: dict[str, Moment] = {}
     for moment in step.moments:
         size = (
@@ -124,7 +125,8 @@ def estimate(geometry: Geometry, settings: Settings, capability: tuple[int, int]
         coming_and_going,
         step.recomputed_layers,
         tokens * geometry.hidden_size * DTYPE_BYTES[settings.weight_dtype],
-        *counted.unpacked_bytes(settings),
+        packed,
+        largest_packed,
     )
     context = context_bytes(settings, capability, passing)
     components = {

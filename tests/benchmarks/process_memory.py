@@ -11,6 +11,7 @@ line for each run to a file; `--phases` shows the highest of each phase.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import select
@@ -258,11 +259,12 @@ def _print(cases: list[Case], found: list[Measured], show_phases: bool) -> None:
             print("    predicted tensors:", _sizes(row.predicted.phases))
             print("    seen:             ", _sizes(row.phases))
             print("    of it file pages: ", _sizes(row.files))
-    for name, fitted in (("fitted", True), ("check (*)", False)):
+    for quantised, fitted in itertools.product((False, True), (True, False)):
+        name = f"{'QLoRA' if quantised else 'full, partial, LoRA'}, {'fitted' if fitted else 'check (*)'}"
         errors = [
             row.predicted.peak_bytes / row.peak - 1
             for case, row in zip(cases, found, strict=True)
-            if case.fitted == fitted
+            if (case.fitted, case.method == "qlora") == (fitted, quantised)
         ]
         if errors:
             sizes = [abs(each) for each in errors]

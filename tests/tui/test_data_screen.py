@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,13 @@ async def reach_sample(pilot, rows_down: int = 0) -> DataScreen:
     await pilot.press(*["j"] * rows_down, "enter")
     await until(pilot, lambda: "of the whole file" in screen_text(pilot.app) and pilot.app.shown.board.counts())
     return pilot.app.shown
+
+
+def start_new_run(data: FakeData, *files: Path) -> ScreenApp:
+    """New run, from which these files can be looked into."""
+    model = Place(Path("/home/ada/models/Llama-small"), MODEL, "used before")
+    sources = FakeEngine([model], [Place(path, path.name, "~/data") for path in files]).sources()
+    return ScreenApp(NewRunScreen(replace(sources, data=data.sources())))
 
 
 async def choose_model(pilot) -> None:
@@ -243,12 +251,8 @@ async def test_a_model_without_a_template_is_offered_the_one_that_suits(data: Fa
         assert screen.board.settings == {"data.chat_template": "gemma"}
 
 
-async def test_new_run_looks_inside_its_file_and_takes_what_was_set_there(data: FakeData, tmp_path: Path) -> None:
-    places = [Place(Path("/home/ada/models/Llama-small"), "Llama-small", "used before")]
-    engine = FakeEngine(places, [Place(data.files[0], "intake.jsonl", "~/data")])
-    sources = engine.sources()
-    object.__setattr__(sources, "data", data.sources())
-    app = ScreenApp(NewRunScreen(sources))
+async def test_new_run_looks_inside_its_file_and_takes_what_was_set_there(data: FakeData) -> None:
+    app = start_new_run(data, data.files[0])
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "parameters" in screen_text(app))
         await pilot.press("enter")
@@ -263,11 +267,7 @@ async def test_new_run_looks_inside_its_file_and_takes_what_was_set_there(data: 
 
 async def test_whoever_goes_back_and_points_at_another_file_looks_into_that_one(data: FakeData, tmp_path: Path) -> None:
     train, valid = (write_rows(tmp_path / name, intake_rows(20)) for name in ("train.jsonl", "valid.jsonl"))
-    places = [Place(Path("/home/ada/models/Llama-small"), "Llama-small", "used before")]
-    engine = FakeEngine(places, [Place(path, path.name, "~/data") for path in (data.files[0], train)])
-    sources = engine.sources()
-    object.__setattr__(sources, "data", data.sources())
-    app = ScreenApp(NewRunScreen(sources))
+    app = start_new_run(data, data.files[0], train)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "parameters" in screen_text(app))
         await pilot.press("enter")

@@ -118,9 +118,8 @@ class DataActions(KeyedScreen):
         self.open_view("model")
 
     def do_add(self) -> None:
-        held_out = self.board.held_out
-        train = [state.section.path for state in self.board.sources]
-        self.query_one(DataStep).take(train, held_out.path if held_out else None)
+        choice = self.board.choice()
+        self.query_one(DataStep).take(choice.paths, choice.held_out_path)
         self.open_view("choose")
 
     def do_remove(self) -> None:

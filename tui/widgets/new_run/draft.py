@@ -240,11 +240,11 @@ class Draft:
 
     @property
     def train(self) -> tuple[Path, ...]:
-        return tuple(source.path for source in self.sources)
+        return self.choice.paths
 
     @property
     def held_out(self) -> Path | None:
-        return None if self.held_out_source is None else self.held_out_source.path
+        return self.choice.held_out_path
 
     def learns_from(self, choice: DataChoice) -> bool:
         """Whether its files are those that were chosen before, so that what was set for them stays."""

@@ -82,10 +82,10 @@ class SettingsTable(Painted, can_focus=True):
         self.post_message(self.Moved())
 
     def on_key(self, event: events.Key) -> None:
-        digit = event.character is not None and event.character.isdigit()
-        if digit and self.step is not None and self.screen.focused is self:  # not yet in a value that is open
+        typed = event.character or ""
+        if typed.isdigit() and self.step is not None and self.screen.focused is self:  # no value is open yet
             event.stop()
-            self.step.type_over(str(event.character))
+            self.step.type_over(typed)
 
     def paint(self, width: int, height: int) -> list[Text]:
         if self.step is None or self.step.proposal is None:
